@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# All layers of tests, cheapest first. Each layer's closing lines are added up; the last line is `N passed, N failed`.
+# The first cause of a failure is printed again at the end. Everything is logged under target/test-logs/.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+logs=target/test-logs
+mkdir -p "$logs"
+passed=0 failed=0 first_cause=""
+started=$SECONDS
+
+count() { # log file: adds the closing lines of cargo's and our own runners
+  local p f
+  p=$(grep -oE '(^|[ .])[0-9]+ passed' "$1" | grep -oE '[0-9]+' | paste -sd+ - | bc)
+  f=$(grep -oE '[0-9]+ failed' "$1" | grep -oE '[0-9]+' | paste -sd+ - | bc)
+  passed=$((passed + ${p:-0}))
+  failed=$((failed + ${f:-0}))
+  [ "${f:-0}" -gt 0 ]
+}
+
+layer() { # name, command...: a layer without test counts is itself one test
+  local name=$1 log="$logs/$1.log" at=$SECONDS status
+  shift
+  echo "==> $name"
+  "$@" >"$log" 2>&1
+  status=$?
+  local before=$((passed + failed)) failed_before=$failed
+  count "$log"
+  if [ $((passed + failed)) -eq "$before" ]; then
+    [ $status -eq 0 ] && passed=$((passed + 1)) || failed=$((failed + 1))
+  elif [ $status -ne 0 ] && [ $failed -eq $failed_before ]; then
+    failed=$((failed + 1)) # it broke without a failing test: that counts
+  fi
+  if [ $status -ne 0 ]; then
+    local cause
+    cause=$(grep -m1 -A12 -E '^(error|Error|FAILED|thread .* panicked|---- .* stdout ----|Diff in)|first cause' "$log" || tail -n 20 "$log")
+    echo "    FAILED after $((SECONDS - at)) s; log: $log"
+    echo "$cause" | sed 's/^/    | /'
+    [ -n "$first_cause" ] || first_cause="$name: $cause"
+  else
+    echo "    ok, $((SECONDS - at)) s"
+  fi
+  return $status
+}
+
+each_crate_alone() {
+  local crate
+  for crate in hz-crds hz-bundle hz-operator hz-netguard hzctl hz-e2e hz-appointments; do
+    cargo check --quiet --package "$crate" --all-targets || return 1
+  done
+  # The one that must not know an API client: a workspace build would hide it.
+  if cargo tree --quiet --package hz-crds --edges normal | grep -qE ' (kube-client|tokio) '; then
+    echo "error: hz-crds depends on an API client or a runtime; it must stay pure" >&2
+    return 1
+  fi
+}
+
+export PATH="$HOME/.cargo/bin:$PATH" CARGO_TERM_COLOR=never
+command -v bc >/dev/null || { apt-get update -qq; apt-get install -qq -y bc >/dev/null; }
+
+finish() {
+  [ -z "$first_cause" ] || printf '\nfirst cause: %s\n' "$first_cause"
+  printf '\n%d minutes\n%d passed, %d failed\n' $(((SECONDS - started) / 60)) "$passed" "$failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+layer deps scripts/install-build-deps.sh || { finish; exit 1; }
+layer fmt cargo fmt --all --check
+layer clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
+layer crates-alone each_crate_alone
+if layer hzctl scripts/build-hzctl.sh && layer bundle make --no-print-directory bundle; then
+  bundle_built=yes
+else
+  bundle_built=no
+fi
+layer unit-and-api cargo test --workspace --no-fail-fast
+if [ $bundle_built = yes ]; then
+  layer journeys cargo run --quiet -p hz-e2e -- test
+else
+  echo "==> journeys: not run, the bundle was not built"
+  failed=$((failed + 1))
+fi
+finish
