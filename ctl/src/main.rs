@@ -1,1 +1,7 @@
-fn main() {}
+//! `hzctl`: reads the command line, runs one command, ends with one of the fixed exit codes.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hzctl::cli::main()
+}

@@ -1,0 +1,1 @@
+//! From bare hosts to a running cloud: facts, plan, phases.

@@ -1,0 +1,13 @@
+//! `hzctl init`.
+
+use crate::exit::{ExitStatus, Failure};
+use crate::printer::Printer;
+
+/// Arguments of `hzctl init`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Run it.
+pub async fn run(_args: Args, _printer: &mut Printer) -> Result<ExitStatus, Failure> {
+    Err(Failure::fault("`hzctl init` is not built yet"))
+}

@@ -1,0 +1,13 @@
+//! `hzctl man`.
+
+use crate::exit::{ExitStatus, Failure};
+use crate::printer::Printer;
+
+/// Arguments of `hzctl man`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Run it.
+pub async fn run(_args: Args, _printer: &mut Printer) -> Result<ExitStatus, Failure> {
+    Err(Failure::fault("`hzctl man` is not built yet"))
+}

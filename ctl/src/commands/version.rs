@@ -1,0 +1,13 @@
+//! `hzctl version`.
+
+use crate::exit::{ExitStatus, Failure};
+use crate::printer::Printer;
+
+/// Arguments of `hzctl version`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Run it.
+pub async fn run(_args: Args, _printer: &mut Printer) -> Result<ExitStatus, Failure> {
+    Err(Failure::fault("`hzctl version` is not built yet"))
+}

@@ -1,0 +1,1 @@
+//! What hzctl does on the servers themselves, under the hidden `hzctl node`.
