@@ -1,0 +1,99 @@
+//! A PostgreSQL server with copies, kept by Patroni.
+
+mod desired;
+pub mod parameters;
+pub mod patroni;
+mod sql;
+mod status;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use desired::desired;
+pub use sql::{Provision, Statement, provision};
+pub use status::status;
+pub use types::*;
+
+use kube::core::ResourceExt;
+
+use crate::shared::{PodSeen, Probe};
+use crate::{Outcome, Passwords, Slot};
+
+/// What the operator looks up before it decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// A password for each of [`slots`].
+    pub passwords: Passwords,
+    /// Secrets of the names in [`slots`] that exist and do not carry this instance's labels, with whom they belong
+    /// to. They are never overwritten.
+    pub foreign: Vec<(String, String)>,
+    /// Names of the ConfigMaps in which Patroni keeps its state (label [`crate::labels::PATRONI`] with the
+    /// instance's name), as they exist now. With deletionPolicy Delete they go with the instance.
+    pub patroni_maps: Vec<String>,
+}
+
+/// What the operator saw after it wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// How far the pass got.
+    pub outcome: Outcome,
+    /// Pods of the instance.
+    pub pods: Vec<PodSeen>,
+    /// `SELECT 1` through the instance's Service as the superuser.
+    pub probe: Probe,
+    /// Pods that confirm writes right now (annotation or Patroni's `sync` map); informs `Durable`.
+    pub confirming: Vec<String>,
+    /// What came of [`provision`]: the fingerprint that now stands, or what failed.
+    pub provisioned: Provisioned,
+}
+
+/// What came of writing databases and owners into the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Provisioned {
+    /// The server could not be asked yet; what the status says stays.
+    #[default]
+    NotTried,
+    /// Written, with this fingerprint.
+    Done(String),
+    /// A statement failed.
+    Failed(String),
+}
+
+/// Users of the platform in the server.
+pub const SUPERUSER: &str = "postgres";
+pub(crate) const REPLICATION: &str = "standby";
+pub(crate) const REWIND: &str = "rewinder";
+/// User of Patroni's REST API, for what changes something.
+pub const REST_USER: &str = "hz-operator";
+
+/// Key of the superuser's password in the `<instance>-system` Secret.
+pub const SUPERUSER_KEY: &str = "superuser-password";
+/// Key of the password of Patroni's REST API there.
+pub const REST_KEY: &str = "rest-password";
+pub(crate) const REPLICATION_KEY: &str = "replication-password";
+pub(crate) const REWIND_KEY: &str = "rewind-password";
+pub(crate) const PASSWORD_KEY: &str = "password";
+
+/// Secret with the platform's own passwords; tenants never see it.
+pub fn system_secret(instance: &str) -> String {
+    format!("{instance}-system")
+}
+
+/// Secret with a database's credentials.
+pub fn database_secret(instance: &str, database: &str) -> String {
+    // Names of databases may hold underscores, names of Secrets may not.
+    format!("{instance}-{}", database.replace('_', "-"))
+}
+
+/// Passwords this instance needs. The operator keeps those that exist and makes those that do not.
+pub fn slots(instance: &PostgresInstance) -> Vec<Slot> {
+    let name = instance.name_any();
+    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY].map(|key| Slot::new(system_secret(&name), key));
+    let databases = instance.spec.databases.iter().map(|database| owner_slot(&name, database));
+    system.into_iter().chain(databases).collect()
+}
+
+pub(crate) fn owner_slot(instance: &str, database: &Database) -> Slot {
+    Slot::new(database_secret(instance, &database.name), PASSWORD_KEY)
+}

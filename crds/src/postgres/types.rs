@@ -1,0 +1,290 @@
+//! A PostgreSQL database server with copies, as a hospital orders it.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::Condition;
+use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobserved};
+
+/// What a database server should be.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "hz.hospital",
+    version = "v1alpha1",
+    kind = "PostgresInstance",
+    namespaced,
+    shortname = "pgi",
+    category = "hz",
+    doc = "A PostgreSQL server with copies on different machines. If one is lost another takes over, and by default no confirmed write is lost.",
+    status = "PostgresInstanceStatus",
+    derive = "PartialEq",
+    validation = (
+        "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "the name becomes part of names of pods and Services: at most 40 lower-case letters, digits and hyphens, a letter first"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
+    printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Sync", type_ = "string", json_path = ".spec.synchronous", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClass", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[cfg_attr(test, kube(cel))]
+#[x_kube(
+    validation = (
+        "self.instances > 1 || self.synchronous == 'Off'",
+        "a single instance has no other to confirm its writes: set synchronous to Off, or take 2 or more instances"
+    ),
+    validation = (
+        "has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)",
+        "storage.storageClass cannot change: make a new instance of the other class and move the data"
+    ),
+    validation = (
+        "!has(self.databases) || self.databases.all(d, self.dataClass == 'Clinical' || !has(d.dataClass) || d.dataClass == self.dataClass || d.dataClass == 'Public')",
+        "a database cannot be of a stricter dataClass than the instance that holds it"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresInstanceSpec {
+    /// Major version of PostgreSQL. It cannot change in place; newer majors come with an upgrade that has a way back.
+    #[serde(default)]
+    #[x_kube(validation = ("self == oldSelf", "the major version cannot change in place"))]
+    pub version: PostgresVersion,
+
+    /// Copies of the server, 1 to 7, each on a machine of its own. 3 survive the loss of any one machine and go on
+    /// taking writes; 1 does not survive the loss of its machine.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 7))]
+    pub instances: i32,
+
+    /// When a write counts as done. `Strict`: when a second machine has it on disk; if there is none, writes wait.
+    #[serde(default)]
+    pub synchronous: Synchronous,
+
+    /// Disk of each copy.
+    pub storage: Storage,
+
+    /// Processor and memory of each copy. A quarter of the memory limit becomes PostgreSQL's shared buffers.
+    #[serde(default)]
+    pub resources: Resources,
+
+    /// Databases to create. Each has an owner of the same name, whose credentials are put into the Secret
+    /// `<instance>-<database>`. A database that is left out later is kept, and its Secret with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub databases: Vec<Database>,
+
+    /// Settings of PostgreSQL by name, for example `max_connections: "200"`. Settings that the platform depends on are
+    /// refused by name in the status.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters_schema")]
+    pub parameters: BTreeMap<String, String>,
+
+    /// How strictly the data is kept. Services that use it are at least as strict.
+    #[serde(default)]
+    pub data_class: DataClass,
+
+    /// What becomes of volumes and passwords when the instance is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// Stop all copies and keep their data; set to false to start them again.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Major versions of PostgreSQL that can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum PostgresVersion {
+    /// PostgreSQL 17.
+    #[default]
+    #[serde(rename = "17")]
+    V17,
+}
+
+impl PostgresVersion {
+    /// The number.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::V17 => "17",
+        }
+    }
+}
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Synchronous {
+    /// A second copy has it on disk. Without a second copy writes wait: none is ever lost to one failure.
+    #[default]
+    Strict,
+    /// As `Strict` while a second copy is there; without one writes go on and may be lost with the machine.
+    Preferred,
+    /// The primary alone has it. The last writes may be lost at a failover.
+    Off,
+}
+
+/// A database on the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Database {
+    /// Name of the database and of its owner: lower-case letters, digits and underscores, a letter first.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
+    #[x_kube(validation = (
+        "!(self in ['postgres', 'template0', 'template1', 'system', 'standby', 'rewinder']) && !self.startsWith('pg_')",
+        "this name belongs to PostgreSQL or to the platform"
+    ))]
+    pub name: String,
+
+    /// Extensions to create in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub extensions: Vec<Extension>,
+
+    /// How strictly this database is kept, if less strictly than the instance: a database of appointments on the
+    /// server of the records is `Administrative`. Only its own credentials open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<DataClass>,
+}
+
+/// Extensions that ship with PostgreSQL and cannot reach outside the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Extension {
+    /// B-tree operators in GIN indexes.
+    BtreeGin,
+    /// B-tree operators in GiST indexes.
+    BtreeGist,
+    /// Text that compares without case.
+    Citext,
+    /// Key-value pairs in a column.
+    Hstore,
+    /// Trees of labels.
+    Ltree,
+    /// Hashing and encryption.
+    Pgcrypto,
+    /// Search by similar words; Orthanc's index uses it.
+    PgTrgm,
+    /// Text without accents.
+    Unaccent,
+}
+
+impl Extension {
+    /// The name for `CREATE EXTENSION`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::BtreeGin => "btree_gin",
+            Self::BtreeGist => "btree_gist",
+            Self::Citext => "citext",
+            Self::Hstore => "hstore",
+            Self::Ltree => "ltree",
+            Self::Pgcrypto => "pgcrypto",
+            Self::PgTrgm => "pg_trgm",
+            Self::Unaccent => "unaccent",
+        }
+    }
+}
+
+/// What the platform says of a database server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresInstanceStatus {
+    /// The generation of the spec that this status speaks of; -1 until anybody looked.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+
+    /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
+    /// there), `Durable` (a confirmed write survives the loss of a machine).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Pod that takes writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub primary: Option<String>,
+
+    /// Copies that are ready, of those wanted: `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub instances: Option<String>,
+
+    /// Copies that are ready.
+    #[serde(default)]
+    pub ready_instances: i32,
+
+    /// Every copy, where it runs and what it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub members: Vec<Member>,
+
+    /// Where to connect for reading and writing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub endpoint: Option<String>,
+
+    /// Where to connect for reading only; data there may be a moment old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub read_only_endpoint: Option<String>,
+
+    /// Databases and the Secrets with their credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub databases: Vec<DatabaseStatus>,
+
+    /// Fingerprint of the databases, owners and passwords that were last written into the server. The operator
+    /// writes them again when it differs from what the spec asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub provisioned: Option<String>,
+}
+
+/// A database and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// Its name.
+    #[schemars(length(max = 40))]
+    pub name: String,
+
+    /// Secret with host, port, dbname, user, password and uri.
+    #[schemars(length(max = 253))]
+    pub secret: String,
+}
+
+impl Default for PostgresInstanceStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unobserved(),
+            conditions: Vec::new(),
+            primary: None,
+            instances: None,
+            ready_instances: 0,
+            members: Vec::new(),
+            endpoint: None,
+            read_only_endpoint: None,
+            databases: Vec::new(),
+            provisioned: None,
+        }
+    }
+}
+
+fn three() -> i32 {
+    3
+}
+
+fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 256 }
+    })
+}
