@@ -1,5 +1,10 @@
 //! `hz-e2e`: the lab of eight hosts, the journeys through it, and the benchmark.
 
+mod bench;
+mod cluster;
+mod dicom;
+mod hzctl;
+mod journey;
 mod lab;
 mod run;
 
@@ -23,6 +28,11 @@ enum Command {
     /// Eight bare Debian hosts on this machine (needs root)
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Run the journeys; ends with `N passed, N failed` (needs root, dist/hzctl and the bundle)
+    Test(journey::Args),
+    /// Measure, and print a table for docs/benchmarks.md
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[derive(Subcommand)]
@@ -78,7 +88,13 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Lab(command) => in_lab(command),
+        Command::Test(args) => journey::run(&args).map(exit),
+        Command::Bench(bench) => bench::run(&bench).map(exit),
     }
+}
+
+fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn in_lab(command: LabCommand) -> Result<ExitCode> {
