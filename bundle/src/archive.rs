@@ -131,14 +131,19 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds a file of a known size.
-    pub fn add_from(&mut self, name: &str, size: u64, bytes: impl Read) -> io::Result<()> {
+    pub fn add_from(&mut self, name: &str, size: u64, mut bytes: impl Read) -> io::Result<()> {
         self.inner.write_all(&header(name, size))?;
-        let written = io::copy(&mut bytes.take(size), &mut self.inner)?;
-        if written != size {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("{name} ended after {written} of {size} bytes"),
-            ));
+        let mut left = size;
+        let mut buffer = vec![0; usize::try_from(size.clamp(1, 1 << 20)).unwrap_or(1)];
+        while left > 0 {
+            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let n = bytes.read(&mut buffer[..want])?;
+            if n == 0 {
+                let text = format!("{name} ended after {} of {size} bytes", size - left);
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            self.inner.write_all(&buffer[..n])?;
+            left -= n as u64;
         }
         self.pad(padding(size))
     }

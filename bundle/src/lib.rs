@@ -7,18 +7,23 @@
 //! - [`build`]: from the list to the signed archive.
 
 pub mod archive;
+pub mod build;
 pub mod bundle;
 pub mod component;
 pub mod digest;
 pub mod error;
 pub mod manifest;
+mod official;
 pub mod product;
 pub mod recipe;
 pub mod signature;
+pub mod verify;
 
+pub use build::{Built, Event, Options, build};
 pub use bundle::{BlobReader, Bundle};
 pub use component::{Kind, Role};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use manifest::{Descriptor, Entry, FileEntry, Manifest};
 pub use signature::{SigningKey, VerifyingKey};
+pub use verify::{Fault, Report, verify};

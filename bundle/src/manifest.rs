@@ -296,6 +296,9 @@ fn part_name(media_type: &str) -> &'static str {
         MEDIA_MANIFEST => "manifest",
         MEDIA_CONFIG | MEDIA_EMPTY => "configuration",
         MEDIA_LAYER => "layer",
+        // Images as others publish them.
+        other if other.contains("layer") || other.contains("rootfs") => "layer",
+        other if other.contains("container.image") => "configuration",
         _ => "blob",
     }
 }

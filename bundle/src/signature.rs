@@ -10,6 +10,20 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
+/// The comment of a signature that nobody vouches for.
+const UNTRUSTED: &str = "hzctl bundle";
+
+/// Bytes of a signature file that we write with this signed comment.
+pub(crate) fn size_of(comment: &str) -> u64 {
+    let (signature, global) = (100, 88); // base64 of 74 and 64 bytes
+    ["untrusted comment: ", UNTRUSTED, "\n", "\n", "trusted comment: ", comment, "\n", "\n"]
+        .iter()
+        .map(|part| part.len() as u64)
+        .sum::<u64>()
+        + signature
+        + global
+}
+
 /// The key that signs bundles.
 pub struct SigningKey {
     secret: SecretKey,
@@ -122,7 +136,7 @@ impl SigningKey {
 
     /// Signs bytes. The comment is signed too.
     pub fn sign(&self, bytes: &[u8], comment: &str) -> Result<String> {
-        minisign::sign(Some(&self.public), &self.secret, Cursor::new(bytes), Some(comment), Some("hzctl bundle"))
+        minisign::sign(Some(&self.public), &self.secret, Cursor::new(bytes), Some(comment), Some(UNTRUSTED))
             .map(|signature| signature.to_string())
             .map_err(|e| Error::Key { act: "sign hz-bundle.json".into(), reason: e.to_string() })
     }
