@@ -74,18 +74,17 @@ fn generations(cluster: &Cluster, list: &str) -> Result<Vec<(String, i64)>> {
     Ok(items.iter().map(|item| (format!("{} {}", item["kind"], name(item)), generation(item))).collect())
 }
 
-/// On every worker a shell that kills the operator the moment it reads a line: a login takes a quarter of a second,
+/// On every host a shell that kills the operator the moment it reads a line: a login takes a quarter of a second,
 /// in which an operator writes all there is to write.
 struct Guns(Vec<Child>);
 
 impl Guns {
     fn load(lab: &Lab) -> Result<Self> {
-        let workers = hosts().into_iter().map(|host| host.name);
-        let gun = "echo ready; while read -r _; do pkill -KILL -x hz-operator; echo fired; done";
-        let shells = workers.map(|host| {
-            let mut shell = lab.ssh(&host)?;
+        let gun = "while read -r _; do pkill -KILL -x hz-operator; done";
+        let shells = hosts().into_iter().map(|host| {
+            let mut shell = lab.ssh(&host.name)?;
             let mut child = shell.arg(gun).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-            ensure!(child.try_wait()?.is_none(), "ssh to {host} ended at once");
+            ensure!(child.try_wait()?.is_none(), "ssh to {} ended at once", host.name);
             Ok(child)
         });
         Ok(Self(shells.collect::<Result<_>>()?))
