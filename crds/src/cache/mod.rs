@@ -7,7 +7,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use desired::desired;
+pub use desired::{APP, desired};
 pub use status::status;
 pub use types::*;
 

@@ -1,9 +1,269 @@
-//! What it turns into.
+//! What a database server turns into.
 
-use super::{Inputs, PostgresInstance};
-use crate::{Plan, Platform, Unfit};
+use std::collections::BTreeMap;
 
-/// Everything it owns.
-pub fn desired(owner: &PostgresInstance, _inputs: &Inputs, _platform: &Platform) -> Result<Plan, Unfit> {
-    Ok(Plan::owned_by(owner, "postgres"))
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::core::ResourceExt;
+use serde_json::{Value, json};
+
+use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
+use super::{
+    Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY, REST_USER,
+    REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots, system_secret,
+};
+use crate::object::{DynamicObject, object};
+use crate::quantity::Amount;
+use crate::shared::digest;
+use crate::{Plan, Platform, Unfit, labels, network, pod, rbac};
+
+/// Word for it in labels.
+pub const APP: &str = "postgres";
+/// User in the image.
+const USER: i64 = 10002;
+/// The most copies the schema takes; names of their pods are known before they exist.
+const MOST_INSTANCES: i32 = 7;
+
+/// Everything a database server owns.
+pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform) -> Result<Plan, Unfit> {
+    let server = Server { name: &instance.name_any(), namespace: &instance.namespace().unwrap_or_default(), spec: &instance.spec };
+    pod::fits("spec.instances", server.spec.instances, platform)?;
+    parameters::check(server.spec)?;
+    refuse_foreign_secrets(instance, inputs)?;
+
+    let keep = server.spec.deletion_policy.retains();
+    let mut plan = Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?);
+    for database in &server.spec.databases {
+        plan = plan.keeping_if(keep, server.database_secret(database, inputs, platform)?);
+    }
+    let adopted = if keep { &[][..] } else { &inputs.patroni_maps[..] };
+    let role = labels::ROLE;
+    Ok(plan
+        .with_all(adopted.iter().map(|name| server.adopt(name)))
+        .with(rbac::service_account(server.name))
+        .with(rbac::role(server.name, &patroni_rules(server.name)))
+        .with(rbac::binding(server.name, "Role", server.name, vec![rbac::account(server.namespace, server.name)]))
+        .with(server.wall(platform))
+        .with(server.configuration())
+        .with(pod::headless(&server.pods(), &server.selector(), &[("postgres", PORT), ("patroni", REST_PORT)]))
+        .with(pod::service(server.name, &server.selected(role, "primary"), ("postgres", PORT, "postgres")))
+        .with(pod::service(&server.read_only(), &server.selected(role, "replica"), ("postgres", PORT, "postgres")))
+        .with(pod::one_at_a_time(server.name, &server.selector()))
+        .with(server.stateful_set(platform)))
+}
+
+fn refuse_foreign_secrets(instance: &PostgresInstance, inputs: &Inputs) -> Result<(), Unfit> {
+    let wanted: Vec<String> = slots(instance).into_iter().map(|slot| slot.secret).collect();
+    match inputs.foreign.iter().find(|(secret, _)| wanted.contains(secret)) {
+        None => Ok(()),
+        Some((secret, holder)) => {
+            Err(Unfit::Taken { kind: "Secret".into(), name: secret.clone(), holder: holder.clone() })
+        }
+    }
+}
+
+/// What Patroni may do: keep its state in ConfigMaps of fixed names, and label pods of this instance.
+fn patroni_rules(name: &str) -> Vec<k8s_openapi::api::rbac::v1::PolicyRule> {
+    let pods = (0..MOST_INSTANCES).map(|number| format!("{name}-{number}")).collect();
+    vec![
+        // Creating, listing and watching cannot be narrowed to names.
+        rbac::rule("", &["configmaps"], &["create", "list", "watch"]),
+        rbac::named_rule("", &["configmaps"], patroni::store(name), &["get", "update", "patch", "delete"]),
+        rbac::rule("", &["pods"], &["get", "list", "watch"]),
+        rbac::named_rule("", &["pods"], pods, &["update", "patch"]),
+    ]
+}
+
+/// An instance under the names its objects go by.
+struct Server<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    spec: &'a PostgresInstanceSpec,
+}
+
+impl Server<'_> {
+    fn pods(&self) -> String {
+        format!("{}-pods", self.name)
+    }
+
+    fn read_only(&self) -> String {
+        format!("{}-ro", self.name)
+    }
+
+    fn configuration_name(&self) -> String {
+        format!("{}-patroni", self.name)
+    }
+
+    fn selector(&self) -> BTreeMap<String, String> {
+        labels::selector(APP, self.name)
+    }
+
+    fn selected(&self, label: &str, value: &str) -> BTreeMap<String, String> {
+        let mut selector = self.selector();
+        selector.insert(label.to_owned(), value.to_owned());
+        selector
+    }
+
+    fn system_secret(&self, inputs: &Inputs) -> Result<DynamicObject, Unfit> {
+        let secret = system_secret(self.name);
+        let mut data = BTreeMap::new();
+        for key in [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY] {
+            let password = inputs.passwords.get(&crate::Slot::new(secret.as_str(), key))?;
+            data.insert(key, ByteString(password.into()));
+        }
+        Ok(object::<Secret>(
+            secret,
+            json!({ "type": "Opaque", "data": data, "metadata": { "labels": { labels::COMPONENT: "system" } } }),
+        ))
+    }
+
+    fn database_secret(&self, database: &Database, inputs: &Inputs, platform: &Platform) -> Result<DynamicObject, Unfit> {
+        let password = inputs.passwords.get(&owner_slot(self.name, database))?;
+        let host = platform.host(self.name, self.namespace);
+        let name = &database.name;
+        let uri = format!("postgresql://{name}:{password}@{host}:{PORT}/{name}");
+        let port = PORT.to_string();
+        let data = [("host", &host), ("port", &port), ("dbname", name), ("user", name), (PASSWORD_KEY, &password.to_owned()), ("uri", &uri)]
+            .map(|(key, value)| (key, ByteString(value.clone().into_bytes())));
+        let class = database.data_class.unwrap_or(self.spec.data_class);
+        Ok(object::<Secret>(
+            database_secret(self.name, name),
+            json!({
+                "type": "Opaque",
+                "data": BTreeMap::from(data),
+                "metadata": { "labels": { labels::COMPONENT: "credentials", labels::DATA_CLASS: class.word() } },
+            }),
+        ))
+    }
+
+    /// A ConfigMap of Patroni's: only its owner is ours to say, so that it goes with the instance.
+    fn adopt(&self, name: &str) -> DynamicObject {
+        object::<ConfigMap>(name, json!({ "metadata": { "labels": { labels::MANAGED_BY: "patroni" } } }))
+    }
+
+    fn wall(&self, platform: &Platform) -> DynamicObject {
+        let own = network::pods(&self.selector());
+        let bound = network::pods(&labels::map([(&labels::may_use(APP, self.name), "true")]));
+        network::wall(
+            self.name,
+            &self.selector(),
+            vec![
+                network::from(vec![bound], network::tcp([PORT])),
+                network::from(vec![own.clone(), network::operator(platform)], network::tcp([PORT, REST_PORT])),
+            ],
+            vec![network::to(vec![own], network::tcp([PORT, REST_PORT])), network::to_api(platform)],
+        )
+    }
+
+    fn configuration(&self) -> DynamicObject {
+        let file = serde_yaml::to_string(&patroni::file(self.name, self.spec)).expect("JSON is YAML");
+        object::<ConfigMap>(
+            self.configuration_name(),
+            json!({ "data": { "patroni.yml": file, "take_over.py": patroni::TAKE_OVER } }),
+        )
+    }
+
+    fn stateful_set(&self, platform: &Platform) -> DynamicObject {
+        let retention = if self.spec.deletion_policy.retains() { "Retain" } else { "Delete" };
+        object::<StatefulSet>(
+            self.name,
+            json!({ "spec": {
+                "serviceName": self.pods(),
+                "replicas": if self.spec.suspend { 0 } else { self.spec.instances },
+                "podManagementPolicy": "Parallel",
+                "updateStrategy": { "type": "RollingUpdate" },
+                // The next copy is restarted only when this one has had time to catch up.
+                "minReadySeconds": 10,
+                "revisionHistoryLimit": 3,
+                "persistentVolumeClaimRetentionPolicy": { "whenDeleted": retention, "whenScaled": "Retain" },
+                "selector": { "matchLabels": self.selector() },
+                "template": { "metadata": self.pod_metadata(), "spec": self.pod(platform) },
+                "volumeClaimTemplates": [pod::volume_claim("data", &self.spec.storage, platform)],
+            } }),
+        )
+    }
+
+    fn pod_metadata(&self) -> Value {
+        let mut labels = self.selected(labels::PATRONI, self.name);
+        labels.insert(labels::PART_OF.into(), labels::hospital_of(self.namespace).into());
+        labels.insert(labels::DATA_CLASS.into(), self.spec.data_class.word().into());
+        // What is agreed on changes without a restart; only what a pod reads at its start is counted.
+        let mut file = patroni::file(self.name, self.spec);
+        if let Some(file) = file.as_object_mut() {
+            file.remove("bootstrap");
+        }
+        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes()]);
+        json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16] } })
+    }
+
+    fn pod(&self, platform: &Platform) -> Value {
+        let quarter = Amount::mebibytes((self.spec.resources.limit().units().unwrap_or_default() >> 22).max(16));
+        json!({
+            "serviceAccountName": self.name,
+            "automountServiceAccountToken": true,
+            "enableServiceLinks": false,
+            "securityContext": pod::restricted(Some(USER)),
+            // Room for a last checkpoint; a copy takes over as soon as the primary has written it.
+            "terminationGracePeriodSeconds": 120,
+            "affinity": pod::apart(&self.selector(), &platform.spread_over),
+            "tolerations": pod::steadfast(),
+            "containers": [self.container(platform)],
+            "volumes": [
+                { "name": "configuration", "configMap": { "name": self.configuration_name() } },
+                pod::scratch("sockets", &Amount::from("16Mi")),
+                pod::scratch("tmp", &Amount::from("64Mi")),
+                // Parallel queries share memory here; the 64 MiB that containers get are soon full.
+                { "name": "shared-memory", "emptyDir": { "medium": "Memory", "sizeLimit": quarter.to_string() } },
+            ],
+        })
+    }
+
+    fn container(&self, platform: &Platform) -> Value {
+        let rest = |path: &str| json!({ "path": path, "port": "patroni", "scheme": "HTTP" });
+        json!({
+            "name": "postgres",
+            "image": platform.images.postgres,
+            "imagePullPolicy": pod::PULL,
+            "env": self.environment(),
+            "ports": [
+                { "name": "postgres", "containerPort": PORT, "protocol": "TCP" },
+                { "name": "patroni", "containerPort": REST_PORT, "protocol": "TCP" },
+            ],
+            "readinessProbe": { "httpGet": rest("/readiness"), "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 3 },
+            // Alive is Patroni's loop, not PostgreSQL: what a stopped PostgreSQL needs, Patroni knows best.
+            "livenessProbe": {
+                "httpGet": rest("/liveness"),
+                "initialDelaySeconds": 30, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+            },
+            "resources": pod::resources_of(&self.spec.resources),
+            "securityContext": pod::locked(),
+            "volumeMounts": [
+                { "name": "configuration", "mountPath": FOLDER, "readOnly": true },
+                { "name": "data", "mountPath": VOLUME },
+                { "name": "sockets", "mountPath": "/var/run/postgresql" },
+                { "name": "tmp", "mountPath": "/tmp" },
+                { "name": "shared-memory", "mountPath": "/dev/shm" },
+            ],
+        })
+    }
+
+    fn environment(&self) -> Value {
+        let system = system_secret(self.name);
+        json!([
+            pod::from_field("PATRONI_NAME", "metadata.name"),
+            pod::from_field("PATRONI_KUBERNETES_NAMESPACE", "metadata.namespace"),
+            pod::from_field("PATRONI_KUBERNETES_POD_IP", "status.podIP"),
+            pod::variable("PATRONI_RESTAPI_CONNECT_ADDRESS", format!("$(PATRONI_KUBERNETES_POD_IP):{REST_PORT}")),
+            pod::variable("PATRONI_POSTGRESQL_CONNECT_ADDRESS", format!("$(PATRONI_KUBERNETES_POD_IP):{PORT}")),
+            pod::variable("PATRONI_RESTAPI_USERNAME", REST_USER),
+            pod::from_secret("PATRONI_RESTAPI_PASSWORD", &system, REST_KEY),
+            pod::variable("PATRONI_SUPERUSER_USERNAME", SUPERUSER),
+            pod::from_secret("PATRONI_SUPERUSER_PASSWORD", &system, SUPERUSER_KEY),
+            pod::variable("PATRONI_REPLICATION_USERNAME", REPLICATION),
+            pod::from_secret("PATRONI_REPLICATION_PASSWORD", &system, REPLICATION_KEY),
+            pod::variable("PATRONI_REWIND_USERNAME", REWIND),
+            pod::from_secret("PATRONI_REWIND_PASSWORD", &system, REWIND_KEY),
+        ])
+    }
 }

@@ -10,7 +10,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use desired::desired;
+pub use desired::{APP, desired};
 pub use sql::{Provision, Statement, provision};
 pub use status::status;
 pub use types::*;

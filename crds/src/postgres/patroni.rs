@@ -1,1 +1,109 @@
-//! To come.
+//! Patroni's configuration: what each pod reads at its start, and what the copies agree on.
+
+use serde_json::{Value, json};
+
+use super::{PostgresInstanceSpec, Synchronous, parameters};
+use crate::labels;
+
+/// Folder of the configuration in the pod.
+pub const FOLDER: &str = "/etc/patroni";
+/// Port of Patroni's REST API.
+pub const REST_PORT: u16 = 8008;
+/// Port of PostgreSQL.
+pub const PORT: u16 = 5432;
+/// Volume of data.
+pub const VOLUME: &str = "/var/lib/postgresql/data";
+/// Takes the label of the primary away from pods that no longer are.
+pub const TAKE_OVER: &str = include_str!("take_over.py");
+
+/// Names of the ConfigMaps in which Patroni keeps its state.
+pub fn store(instance: &str) -> Vec<String> {
+    ["config", "failover", "leader", "sync"].map(|part| format!("{instance}-{part}")).to_vec()
+}
+
+/// What the copies agree on. It stands in Patroni's store; the operator brings it up to date over the REST API
+/// (`PATCH /config`) when [`is_in`] says that it is not there.
+pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
+    json!({
+        // A silent primary is given up after `ttl`, the least that Patroni takes. Two retries and a pause fit into it,
+        // so that one slow answer of the API server does not cost the primary.
+        "ttl": 20,
+        "loop_wait": 3,
+        "retry_timeout": 8,
+        "maximum_lag_on_failover": 1_048_576,
+        // A crashed primary is not waited for when another can take over at once.
+        "primary_start_timeout": 0,
+        "primary_stop_timeout": 30,
+        // While the API servers are away the primary goes on as long as it reaches every copy.
+        "failsafe_mode": true,
+        "synchronous_mode": spec.synchronous != Synchronous::Off,
+        "synchronous_mode_strict": spec.synchronous == Synchronous::Strict,
+        "synchronous_node_count": 1,
+        "postgresql": {
+            "use_pg_rewind": true,
+            "use_slots": true,
+            "remove_data_directory_on_rewind_failure": true,
+            "parameters": parameters::all(spec),
+        },
+    })
+}
+
+/// True when everything in `wanted` is in `there`.
+pub fn is_in(wanted: &Value, there: &Value) -> bool {
+    match (wanted, there) {
+        (Value::Object(wanted), Value::Object(there)) => {
+            wanted.iter().all(|(key, value)| there.get(key).is_some_and(|there| is_in(value, there)))
+        }
+        _ => wanted == there,
+    }
+}
+
+/// The file each pod starts with. Names, addresses and passwords come by the environment.
+pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
+    let version = spec.version.word();
+    json!({
+        "scope": instance,
+        "log": { "level": "INFO", "format": "%(asctime)s %(levelname)s: %(message)s" },
+        "restapi": { "listen": format!("0.0.0.0:{REST_PORT}") },
+        "kubernetes": {
+            "use_endpoints": false,
+            "scope_label": labels::PATRONI,
+            "labels": { labels::NAME: super::APP },
+            "role_label": labels::ROLE,
+            "leader_label_value": "primary",
+            "follower_label_value": "replica",
+            "standby_leader_label_value": "primary",
+        },
+        "bootstrap": {
+            "dcs": agreed(spec),
+            "initdb": [
+                { "encoding": "UTF8" },
+                { "locale": "C.UTF-8" },
+                // PostgreSQL's own collation: an update of the C library never reorders, and so never breaks, an index.
+                { "locale-provider": "builtin" },
+                { "builtin-locale": "C.UTF-8" },
+                "data-checksums",
+                { "auth-local": "peer" },
+                { "auth-host": "scram-sha-256" },
+            ],
+        },
+        "postgresql": {
+            "listen": format!("0.0.0.0:{PORT}"),
+            "data_dir": format!("{VOLUME}/pgdata"),
+            "bin_dir": format!("/usr/lib/postgresql/{version}/bin"),
+            "pgpass": "/tmp/pgpass",
+            "callbacks": {
+                "on_role_change": format!("python3 {FOLDER}/take_over.py"),
+                "on_start": format!("python3 {FOLDER}/take_over.py"),
+            },
+            "pg_hba": [
+                "local all postgres peer",
+                "host all all 127.0.0.1/32 scram-sha-256",
+                "host replication standby all scram-sha-256",
+                "host all all all scram-sha-256",
+            ],
+        },
+        "watchdog": { "mode": "off" },
+        "tags": { "nofailover": false, "noloadbalance": false, "clonefrom": false, "nosync": false },
+    })
+}

@@ -8,7 +8,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use desired::desired;
+pub use desired::{APP, desired};
 pub use status::{effective_class, status};
 pub use types::*;
 
