@@ -1,0 +1,131 @@
+//! PostgresInstance: PostgreSQL kept by Patroni, with its databases.
+
+use std::sync::Arc;
+
+use hz_crds::labels::PATRONI;
+use hz_crds::plan::Plan;
+use hz_crds::postgres::{
+    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, database_secret, desired, provision, slots, status,
+    system_secret,
+};
+use hz_crds::shared::{PodSeen, Probe};
+use hz_crds::{Outcome, Slot, Timestamp, Unfit};
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use super::cache::patiently;
+use super::observe::pods;
+use super::{Context, next_look, outcome, told};
+use crate::engine::Error;
+use crate::engine::apply::api;
+use crate::engine::kinds::named;
+use crate::engine::run::Next;
+use crate::probes::{Silent, Sql};
+
+const PORT: u16 = 5432;
+
+/// One pass over one database server.
+pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Result<Next, Error> {
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    let platform = ctx.platform.get();
+    let (inputs, (outcome, said)) = match plan(&instance, &namespace, &name, &ctx).await? {
+        Ok((inputs, plan)) => (inputs, outcome(ctx.engine.apply(plan).await)?),
+        Err(unfit) => (Inputs::default(), (Outcome::Unfit(unfit), None)),
+    };
+    let pods = pods(&ctx.engine.world, "PostgresInstance", &namespace, &name);
+    let mut observed = Observed { outcome, pods, ..Observed::default() };
+    if observed.outcome == Outcome::Applied && !instance.spec.suspend {
+        ask(&instance, &inputs, &mut observed, &ctx).await;
+    }
+    let status = status(&instance, &observed, &platform, Timestamp::now());
+    ctx.engine.reporter.report(&*instance, &status).await?;
+    let when_ready = if instance.spec.suspend { Next::OnChange } else { Next::After(ctx.ask_again) };
+    Ok(next_look(&observed.outcome, said, &status.conditions, when_ready))
+}
+
+type Planned = Result<(Inputs, Plan), Unfit>;
+
+async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+    if let Err(unfit) = ctx.hospital(namespace) {
+        return Ok(Err(unfit));
+    }
+    let (passwords, foreign) = ctx.passwords(namespace, "postgres", name, slots(instance)).await?;
+    let patroni_maps = if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
+    let inputs = Inputs { passwords, foreign, patroni_maps };
+    Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
+}
+
+/// What Patroni wrote for itself; looked up only where it has to go with the instance, and only until it is known.
+async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<String>, Error> {
+    let key = format!("patroni {namespace}/{name}");
+    if let Some(known) = ctx.known.get(&key) {
+        return Ok(known);
+    }
+    let params = ListParams::default().labels(&format!("{PATRONI}={name}"));
+    let maps = api(&ctx.engine.client, named("ConfigMap"), Some(namespace)).list_metadata(&params).await.map_err(|source| {
+        Error::Read { kind: "ConfigMap", name: format!("{namespace} ({PATRONI}={name})"), source: Box::new(source) }
+    })?;
+    let mut names: Vec<String> = maps.iter().map(ResourceExt::name_any).collect();
+    names.sort();
+    ctx.known.note(&key, &names);
+    Ok(names)
+}
+
+/// Once a pod says it is the primary: databases are made if they are not yet what the spec says, and a query is
+/// answered through the Service.
+async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observed, ctx: &Context) {
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    let Some(admin) = admin(&namespace, &name, inputs, &observed.pods, ctx) else { return };
+    let wanted = match provision(instance, inputs) {
+        Ok(wanted) => wanted,
+        Err(unfit) => return observed.provisioned = Provisioned::Failed(unfit.to_string()),
+    };
+    let stands = instance.status.as_ref().and_then(|status| status.provisioned.as_ref()) == Some(&wanted.fingerprint);
+    let (object, question) = (format!("postgres {namespace}/{name}"), format!("{admin:?} {:?}", observed.pods));
+    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands) {
+        observed.probe = Probe::Answered;
+        observed.confirming = confirming;
+        return;
+    }
+    let answer = patiently(|| ctx.probes.select_one(&admin)).await;
+    observed.probe = told(&answer);
+    observed.confirming = answer.clone().unwrap_or_default();
+    if answer.is_ok() && !(stands && owners_get_in(instance, inputs, &admin, ctx).await) {
+        observed.provisioned = match ctx.probes.provision(&admin, &wanted.statements).await {
+            Ok(()) => Provisioned::Done(wanted.fingerprint),
+            Err(silent) => Provisioned::Failed(silent.to_string()),
+        };
+    }
+    ctx.answers.note(&object, &question, answer.ok());
+}
+
+/// The status may remember databases that a lost volume took along: their owners find out.
+async fn owners_get_in(instance: &PostgresInstance, inputs: &Inputs, admin: &Sql, ctx: &Context) -> bool {
+    for database in &instance.spec.databases {
+        let slot = Slot::new(database_secret(&instance.name_any(), &database.name), "password");
+        let Ok(password) = inputs.passwords.get(&slot) else { return false };
+        let owner = Sql {
+            database: database.name.clone(),
+            user: database.name.clone(),
+            password: password.to_owned(),
+            ..admin.clone()
+        };
+        if let Err(Silent::NotProvisioned(why)) = ctx.probes.select_one(&owner).await {
+            tracing::warn!(database = database.name, why, "an owner does not get in; making databases anew");
+            return false;
+        }
+    }
+    true
+}
+
+fn admin(namespace: &str, name: &str, inputs: &Inputs, pods: &[PodSeen], ctx: &Context) -> Option<Sql> {
+    pods.iter().find(|pod| pod.ready && pod.role.as_deref() == Some("primary"))?;
+    let slot = Slot::new(system_secret(name), SUPERUSER_KEY);
+    Some(Sql {
+        address: ctx.service_address(namespace, name)?,
+        port: PORT,
+        database: "postgres".to_owned(),
+        user: SUPERUSER.to_owned(),
+        password: inputs.passwords.get(&slot).ok()?.to_owned(),
+    })
+}

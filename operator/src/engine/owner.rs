@@ -1,0 +1,47 @@
+//! Which custom resource an object belongs to, when no owner reference says so (pods, and what outlives its owner).
+
+use std::collections::BTreeMap;
+
+use hz_crds::labels;
+
+use super::world::Owner;
+
+/// The word for a kind in labels, and the kind.
+const APPS: [(&str, &str); 4] = [
+    ("hospital", "Hospital"),
+    ("postgres", "PostgresInstance"),
+    ("cache", "CacheInstance"),
+    ("service", "MedicalService"),
+];
+
+/// The owner by the labels that every object of ours carries.
+pub fn by_labels(on: &BTreeMap<&str, &str>) -> Option<Owner> {
+    if on.get(labels::MANAGED_BY) != Some(&labels::MANAGER) {
+        return None;
+    }
+    let app = on.get(labels::NAME)?;
+    let (_, kind) = APPS.iter().find(|(word, _)| word == app)?;
+    Some(Owner { kind: (*kind).to_owned(), name: (*on.get(labels::INSTANCE)?).to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_finds_its_database_by_its_labels() {
+        let on = BTreeMap::from([
+            (labels::MANAGED_BY, "hz-operator"),
+            (labels::NAME, "postgres"),
+            (labels::INSTANCE, "records"),
+        ]);
+        let owner = Owner { kind: "PostgresInstance".into(), name: "records".into() };
+        assert_eq!(by_labels(&on), Some(owner));
+    }
+
+    #[test]
+    fn what_is_not_ours_has_no_owner_here() {
+        let on = BTreeMap::from([(labels::NAME, "postgres"), (labels::INSTANCE, "records")]);
+        assert_eq!(by_labels(&on), None);
+    }
+}

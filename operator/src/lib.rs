@@ -1,0 +1,174 @@
+//! The operator of the hospital cloud: keeps what hospitals ordered standing.
+//!
+//! Decisions are pure and live in `hz-crds`; here is all contact with the cluster. `engine` knows nothing of hospitals,
+//! `controllers` has one short file a kind, `probes` asks databases and caches whether they answer.
+
+pub mod controllers;
+pub mod engine;
+pub mod platform;
+pub mod probes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc;
+use hz_crds::Platform;
+use hz_crds::cache::CacheInstance;
+use hz_crds::hospital::Hospital;
+use hz_crds::labels::namespace_of;
+use hz_crds::postgres::PostgresInstance;
+use hz_crds::service::{MedicalService, secrets};
+use kube::{Client, ResourceExt};
+use tokio::task::JoinSet;
+
+use controllers::{Answers, Context, Known};
+use engine::run::{Controller, Objects, in_namespace};
+use engine::watches::Watches;
+use engine::{Engine, Metrics, World};
+use platform::PlatformCell;
+use probes::Probes;
+
+/// What a leading operator needs.
+pub struct Settings {
+    /// The cluster as configured.
+    pub platform: Platform,
+    /// How often to ask what is Ready whether it still answers.
+    pub ask_again: Duration,
+    /// Name of this replica, for events.
+    pub instance: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { platform: Platform::default(), ask_again: Duration::from_secs(45), instance: None }
+    }
+}
+
+/// Passes over objects of one kind at a time. A pass mostly waits for answers, so a few go a long way; more would only
+/// press the API server when a hundred hospitals change at once.
+const AT_ONCE: u16 = 8;
+
+/// Runs every controller until dropped. Call it only while leading.
+pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, probes: Arc<dyn Probes>) {
+    let world = Arc::new(World::default());
+    let engine = Arc::new(Engine::new(client.clone(), Arc::clone(&world), metrics, settings.instance));
+    let platform = PlatformCell::new(settings.platform);
+    let ctx = Arc::new(Context {
+        engine: Arc::clone(&engine),
+        platform: platform.clone(),
+        probes,
+        ask_again: settings.ask_again,
+        answers: Answers::default(),
+        known: Known::default(),
+    });
+
+    let hospitals = Controller::<Hospital>::new(&engine, "Hospital", AT_ONCE);
+    let databases = Controller::<PostgresInstance>::new(&engine, "PostgresInstance", AT_ONCE);
+    let caches = Controller::<CacheInstance>::new(&engine, "CacheInstance", AT_ONCE);
+    let services = Controller::<MedicalService>::new(&engine, "MedicalService", AT_ONCE);
+    let all = All {
+        hospitals: hospitals.objects(),
+        databases: databases.objects(),
+        caches: caches.objects(),
+        services: services.objects(),
+    };
+
+    // Everything below ends when this future is dropped: a replica that lost the lease must fall silent at once.
+    let mut tasks = JoinSet::new();
+    let watches = Watches::start(&client, &world);
+    tasks.spawn(all.clone().follow_secrets(Arc::clone(&world)));
+    {
+        let (all, world) = (all.clone(), Arc::clone(&world));
+        tasks.spawn(async move { platform::follow(client, platform, || all.nudge_everything(&world)).await });
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, _: &str, name: &str| all.nudge_inside(&engine.world, &namespace_of(name));
+        tasks.spawn(hospitals.run(move |object| controllers::hospital::reconcile(object, Arc::clone(&ctx)), touched));
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Database(name));
+        tasks.spawn(databases.run(move |object| controllers::postgres::reconcile(object, Arc::clone(&ctx)), touched));
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Cache(name));
+        tasks.spawn(caches.run(move |object| controllers::cache::reconcile(object, Arc::clone(&ctx)), touched));
+    }
+    {
+        let (ctx, hospitals) = (Arc::clone(&ctx), all.hospitals.clone());
+        let pass = move |object| controllers::service::reconcile(object, Arc::clone(&ctx), hospitals.clone());
+        tasks.spawn(services.run(pass, |_, _, _| {}));
+    }
+    // Controllers never end by themselves; a panic in one must end all, so that a fresh process starts over.
+    let ended = tasks.join_next().await;
+    drop(watches);
+    tracing::error!(?ended, "a controller ended");
+}
+
+/// What all controllers have seen, to tell one of changes in another's.
+#[derive(Clone)]
+struct All {
+    hospitals: Objects<Hospital>,
+    databases: Objects<PostgresInstance>,
+    caches: Objects<CacheInstance>,
+    services: Objects<MedicalService>,
+}
+
+/// What a service may use.
+enum Uses<'a> {
+    Database(&'a str),
+    Cache(&'a str),
+    Secret(&'a str),
+}
+
+impl All {
+    /// Services that use something look at it again.
+    fn nudge_users(&self, world: &World, namespace: &str, what: Uses<'_>) {
+        for service in in_namespace(&self.services, namespace) {
+            let uses = match what {
+                Uses::Database(name) => {
+                    service.spec.bindings.iter().any(|b| b.database.as_ref().is_some_and(|d| d.instance == name))
+                }
+                Uses::Cache(name) => {
+                    service.spec.bindings.iter().any(|b| b.cache.as_ref().is_some_and(|c| c.instance == name))
+                }
+                Uses::Secret(name) => secrets(&service).iter().any(|secret| secret == name),
+            };
+            if uses {
+                world.nudge("MedicalService", Some(namespace), &service.name_any());
+            }
+        }
+    }
+
+    /// Everything in a hospital looks again: the hospital has come, or changed.
+    fn nudge_inside(&self, world: &World, namespace: &str) {
+        for object in in_namespace(&self.databases, namespace) {
+            world.nudge("PostgresInstance", Some(namespace), &object.name_any());
+        }
+        for object in in_namespace(&self.caches, namespace) {
+            world.nudge("CacheInstance", Some(namespace), &object.name_any());
+        }
+        for object in in_namespace(&self.services, namespace) {
+            world.nudge("MedicalService", Some(namespace), &object.name_any());
+        }
+    }
+
+    /// The platform changed.
+    fn nudge_everything(&self, world: &World) {
+        for hospital in self.hospitals.state() {
+            world.nudge("Hospital", None, &hospital.name_any());
+            self.nudge_inside(world, &namespace_of(&hospital.name_any()));
+        }
+    }
+
+    async fn follow_secrets(self, world: Arc<World>) {
+        let (sender, mut changed) = mpsc::unbounded();
+        world.listen("Secret", sender);
+        while let Some((namespace, name)) = changed.next().await {
+            self.nudge_users(&world, &namespace.unwrap_or_default(), Uses::Secret(&name));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Asking the things themselves whether they work.
+//!
+//! Behind a trait, since a test against an API server alone has no database to ask.
+
+mod postgres;
+mod valkey;
+
+use std::net::IpAddr;
+
+use futures::future::BoxFuture;
+use hz_crds::postgres::Statement;
+
+/// A database server and who we are there.
+#[derive(Clone)]
+pub struct Sql {
+    /// Address of its Service.
+    pub address: IpAddr,
+    /// Port of its Service.
+    pub port: u16,
+    /// Database to open.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Sql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.user, self.address, self.port, self.database)
+    }
+}
+
+/// A cache and its password.
+#[derive(Clone)]
+pub struct Cache {
+    /// Address of its Service.
+    pub address: IpAddr,
+    /// Port of its Service.
+    pub port: u16,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.address, self.port)
+    }
+}
+
+/// Why a thing did not answer as it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Silent {
+    /// Nobody took the call, or not in time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It answered, and does not know us or the database: provisioning is undone.
+    #[error("{0}")]
+    NotProvisioned(String),
+    /// It answered with an error.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The questions.
+pub trait Probes: Send + Sync + 'static {
+    /// `SELECT 1` on a server that takes writes; the answer names the standbys that confirm writes.
+    fn select_one<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Vec<String>, Silent>>;
+
+    /// Runs statements, each by itself, skipping those whose question already has an answer.
+    fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>>;
+
+    /// `PING`, to a server that is the master.
+    fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
+}
+
+/// The real thing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OverTcp;
+
+impl Probes for OverTcp {
+    fn select_one<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(postgres::select_one(target))
+    }
+
+    fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(postgres::provision(target, statements))
+    }
+
+    fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(valkey::ping(target))
+    }
+}
