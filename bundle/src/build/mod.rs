@@ -81,21 +81,19 @@ pub struct Options<'a> {
 /// What happened, for whoever watches. Called from several threads.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// What lies ahead, as far as it is known: seconds of work by the last times.
+    /// What lies ahead, as far as it can be seen.
     Plan {
         /// Components in all.
         components: usize,
         /// Those that must be made.
-        to_make: usize,
-        /// How long that should take, if earlier builds tell.
-        expected: Option<Duration>,
+        to_make: &'a [ToMake],
     },
     /// A component is being made.
     Start {
         /// Its name.
         component: &'a str,
-        /// How long it took last time.
-        expected: Option<Duration>,
+        /// What works on it: `compile` or `assemble`.
+        lane: &'static str,
     },
     /// A recipe says something.
     Log {
@@ -136,6 +134,17 @@ pub enum Event<'a> {
         /// Bytes in all.
         total: u64,
     },
+}
+
+/// A component that must be made.
+#[derive(Debug, Clone)]
+pub struct ToMake {
+    /// Its name.
+    pub component: String,
+    /// What will work on it: `compile` or `assemble`.
+    pub lane: &'static str,
+    /// How long it took last time, or is thought to take.
+    pub expected: Duration,
 }
 
 /// Takes events.

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::make::Maker;
-use super::{Event, Made, Watch};
+use super::{Event, Made, ToMake, Watch};
 use crate::component::{Build, Component, ComponentList};
 use crate::error::{Error, Result};
 
@@ -21,6 +21,13 @@ impl Lane {
         match component.build {
             Some(Build::Go(_) | Build::Cargo(_)) => Self::Compilers,
             _ => Self::Others,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Compilers => "compile",
+            Self::Others => "assemble",
         }
     }
 }
@@ -63,9 +70,28 @@ fn tell_plan(list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>) {
             None => missing.push(component),
         }
     }
-    // Without a time for each there is no estimate; half of one would be worse than none.
-    let expected = missing.iter().map(|c| maker.expected(&c.name)).sum::<Option<Duration>>();
-    watch(Event::Plan { components: list.components.len(), to_make: missing.len(), expected });
+    let to_make: Vec<_> = missing
+        .iter()
+        .map(|component| ToMake {
+            component: component.name.clone(),
+            lane: Lane::of(component).name(),
+            expected: maker.expected(&component.name).unwrap_or_else(|| guess(component)),
+        })
+        .collect();
+    watch(Event::Plan { components: list.components.len(), to_make: &to_make });
+}
+
+/// What a component takes on two cores when nothing is known of it.
+fn guess(component: &Component) -> Duration {
+    Duration::from_secs(match component.build {
+        Some(Build::Go(_)) => 60,
+        Some(Build::Cargo(_)) => 90,
+        Some(Build::DebianRoot(_)) => 40,
+        Some(Build::Debs(_) | Build::Pypi(_)) => 15,
+        Some(Build::Image(_)) => 3,
+        Some(Build::Chart(_) | Build::Files(_)) => 1,
+        None => 20,
+    })
 }
 
 fn work(lane: Lane, list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>, state: &Mutex<State>, turned: &Condvar) {
@@ -106,7 +132,7 @@ fn one(component: &Component, list: &ComponentList, maker: &Maker<'_>, watch: Wa
     let (made, cached) = match maker.find(component, &key)? {
         Some(made) => (made, true),
         None => {
-            watch(Event::Start { component: &component.name, expected: maker.expected(&component.name) });
+            watch(Event::Start { component: &component.name, lane: Lane::of(component).name() });
             let parts = parts
                 .into_iter()
                 .filter_map(|(name, made)| Some((name.clone(), (list.get(&name)?.clone(), made))))
