@@ -44,7 +44,8 @@ pub struct Component {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub official: Option<Official>,
     /// How it is made from package registries alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // YAML would otherwise want the recipe's name as a tag, `!go`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_yaml::with::singleton_map_recursive")]
     pub build: Option<Build>,
 }
 
