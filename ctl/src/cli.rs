@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use crate::commands::Command;
 use crate::exit::{ExitStatus, Failure};
 use crate::printer::{Output, Printer};
+use crate::screen::Screen;
 
 /// Turn bare Linux servers into a running hospital cloud
 #[derive(Debug, Parser)]
@@ -42,7 +43,7 @@ pub fn main() -> ExitCode {
         Err(error) => return refused(&error).into(),
     };
     let mut printer = Printer::standard(cli.global.output, cli.global.no_color);
-    trace(cli.global.verbose);
+    trace(cli.global.verbose, printer.screen());
     let status = match run(cli.command, &mut printer) {
         Ok(status) => status,
         Err(failure) => {
@@ -58,6 +59,23 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The same without commands that hzctl only starts itself.
+pub fn public_command() -> clap::Command {
+    // clap cannot take a command out, so build it again from those that are shown.
+    let full = command();
+    let mut public = clap::Command::new("hzctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(full.get_about().cloned().unwrap_or_default())
+        .after_help(full.get_after_help().cloned().unwrap_or_default())
+        .max_term_width(100)
+        .subcommand_required(true)
+        .args(full.get_arguments().filter(|option| option.is_global_set()).cloned().collect::<Vec<_>>());
+    for sub in full.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        public = public.subcommand(sub.clone());
+    }
+    public
+}
+
 fn parse() -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches()?;
     Cli::from_arg_matches(&matches)
@@ -69,7 +87,7 @@ fn refused(error: &clap::Error) -> ExitStatus {
     if error.use_stderr() { ExitStatus::BadInput } else { ExitStatus::Success }
 }
 
-fn trace(verbose: u8) {
+fn trace(verbose: u8, screen: Screen) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
         0 => "error",
@@ -78,7 +96,7 @@ fn trace(verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("HZCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || screen.writer()).with_ansi(false).init();
 }
 
 fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {

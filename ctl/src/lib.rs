@@ -12,3 +12,4 @@ pub mod host;
 pub mod node;
 pub mod printer;
 pub mod progress;
+pub mod screen;

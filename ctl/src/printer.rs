@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use crate::exit::{ExitStatus, Failure, Finding};
+use crate::screen::Screen;
 
 /// The form data is printed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +26,7 @@ pub struct Printer {
     colour: bool,
     interactive: bool,
     out: Box<dyn Write + Send>,
-    err: Box<dyn Write + Send>,
+    screen: Screen,
 }
 
 impl Printer {
@@ -39,7 +40,7 @@ impl Printer {
             colour: terminal && !dumb && !refused,
             interactive: terminal && !dumb && output != Output::Json,
             out: Box::new(io::stdout()),
-            err: Box::new(io::stderr()),
+            screen: Screen::new(Box::new(io::stderr())),
         }
     }
 
@@ -51,7 +52,7 @@ impl Printer {
             colour: false,
             interactive: false,
             out: Box::new(Pipe(captured.out.clone())),
-            err: Box::new(Pipe(captured.err.clone())),
+            screen: Screen::new(Box::new(Pipe(captured.err.clone()))),
         };
         (printer, captured)
     }
@@ -59,6 +60,11 @@ impl Printer {
     /// The form the person asked for.
     pub fn output(&self) -> Output {
         self.output
+    }
+
+    /// Standard error, for live lines and for tracing.
+    pub fn screen(&self) -> Screen {
+        self.screen.clone()
     }
 
     /// Whether stderr is a terminal that can be redrawn.
@@ -90,7 +96,7 @@ impl Printer {
 
     /// Tell the person something. Never fails: talk that nobody can hear is no reason to stop.
     pub fn say(&mut self, text: impl AsRef<str>) {
-        let _ = writeln!(self.err, "{}", text.as_ref());
+        self.screen.say(text.as_ref());
     }
 
     /// Tell the person what they should look at.
@@ -105,7 +111,7 @@ impl Printer {
             Output::Json => as_json(failure),
             Output::Table | Output::Yaml => as_text(failure, self.colour),
         };
-        let _ = writeln!(self.err, "{}", text.trim_end());
+        self.screen.say(text.trim_end());
     }
 }
 
