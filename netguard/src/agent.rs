@@ -23,8 +23,6 @@ use crate::{
     source::Nodes,
 };
 
-/// How often to look although nothing was heard of: others may flush nftables, which tells no one on our socket.
-const LOOK: Duration = Duration::from_secs(60);
 /// News come in swarms; wait for the rest.
 const SETTLE: Duration = Duration::from_millis(100);
 /// First and longest wait after a pass that failed.
@@ -48,6 +46,8 @@ pub struct Agent {
     pub switches: Sysctls,
     /// Where outcomes are told.
     pub health: Arc<Health>,
+    /// How often to look although nothing was heard of: others may flush nftables, which tells no one on our socket.
+    pub look: Duration,
 }
 
 impl Agent {
@@ -59,7 +59,7 @@ impl Agent {
         loop {
             let known = nodes.borrow_and_update().clone();
             let pause = match known {
-                None => LOOK,
+                None => self.look,
                 Some(known) => {
                     news.forget();
                     let pass = self.pass(&known).await;
@@ -67,7 +67,7 @@ impl Agent {
                     let ready = pass.problems.is_empty();
                     self.health.record(pass);
                     wait = if ready { RETRY.0 } else { (wait * 2).min(RETRY.1) };
-                    if ready { LOOK } else { wait }
+                    if ready { self.look } else { wait }
                 }
             };
             if !self.wait(&mut nodes, &mut news, pause).await {
@@ -82,7 +82,7 @@ impl Agent {
             changed = nodes.changed() => return changed.is_ok(),
             heard = news.news() => {
                 if heard.is_none() {
-                    sleep(LOOK).await; // deaf: only looking is left
+                    sleep(self.look).await; // deaf: only looking is left
                 }
                 sleep(SETTLE).await;
             }

@@ -142,6 +142,9 @@ struct RunArgs {
     /// Where the host's kernel switches are
     #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
     proc_sys: PathBuf,
+    /// Seconds between looks at the kernel when no change was heard of
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=240))]
+    look_every: u64,
 }
 
 // One thread: the work is a few netlink messages a minute, and each thread costs memory on every node.
@@ -164,22 +167,27 @@ async fn main() -> ExitCode {
     }
 }
 
-fn agent(plan: &PlanArgs, host: &HostArgs, proc_sys: PathBuf, health: Arc<Health>) -> Result<Agent, String> {
+fn agent(plan: &PlanArgs, host: &HostArgs, health: Arc<Health>) -> Result<Agent, String> {
     Ok(Agent {
         node: plan.node.clone(),
         settings: plan.settings(),
         kernel: Kernel::open().map_err(|error| chain(&error))?,
         table: NatTable::new(&host.nft),
         cni: host.cni(),
-        switches: Sysctls::at(proc_sys),
+        switches: Sysctls::at("/proc/sys"),
         health,
+        look: Duration::from_secs(60),
     })
 }
 
 async fn run(args: RunArgs) -> Result<(), String> {
     let health = Arc::new(Health::default());
     let nodes = args.plan.nodes(&health).await?;
-    let agent = agent(&args.plan, &args.host, args.proc_sys, health.clone())?;
+    let agent = Agent {
+        switches: Sysctls::at(args.proc_sys),
+        look: Duration::from_secs(args.look_every),
+        ..agent(&args.plan, &args.host, health.clone())?
+    };
     info!(node = agent.node, version = env!("CARGO_PKG_VERSION"), "netguard starts");
     tokio::select! {
         done = agent.run(nodes) => done.map_err(|error| chain(&error)),
@@ -195,7 +203,7 @@ async fn run(args: RunArgs) -> Result<(), String> {
 async fn show(args: ShowArgs) -> Result<(), String> {
     let health = Arc::new(Health::default());
     let mut nodes = args.plan.nodes(&health).await?;
-    let agent = agent(&args.plan, &args.host, "/proc/sys".into(), health)?;
+    let agent = agent(&args.plan, &args.host, health)?;
     let nodes = agent::first_nodes(&mut nodes, Duration::from_secs(30)).await.ok_or("the nodes did not become known in 30 s")?;
     let desired = agent.want(&nodes).await?;
     for item in desired.items.values() {
