@@ -1,14 +1,65 @@
 //! The definitions of our kinds, as the API server takes them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::CustomResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON, JSONSchemaProps};
+use kube::core::{CustomResourceExt, ResourceExt};
+use serde_json::json;
 
 use crate::cache::CacheInstance;
 use crate::hospital::Hospital;
 use crate::postgres::PostgresInstance;
 use crate::service::MedicalService;
+use crate::shared::unobserved;
 
 /// Every kind. A new kind is one line here.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![Hospital::crd(), PostgresInstance::crd(), CacheInstance::crd(), MedicalService::crd()]
+        .into_iter()
+        .map(finished)
+        .collect()
+}
+
+/// Every definition as a manifest: file name and text.
+pub fn manifests() -> Vec<(String, String)> {
+    all()
+        .into_iter()
+        .map(|crd| {
+            let yaml = serde_yaml::to_string(&crd).expect("a definition is plain data");
+            (format!("{}.yaml", crd.name_any()), format!("# Generated from crds/src; do not edit.\n{yaml}"))
+        })
+        .collect()
+}
+
+fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(root) = root {
+            born_unobserved(root);
+            complete(root);
+        }
+    }
+    crd
+}
+
+/// A new object says at once that nobody has looked, so that tools that compare generations wait.
+fn born_unobserved(root: &mut JSONSchemaProps) {
+    if let Some(status) = root.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+        status.default = Some(JSON(json!({ "observedGeneration": unobserved() })));
+    }
+}
+
+/// Bounds that the schema of Kubernetes' own types leaves open, and formats that only mean something to Go.
+fn complete(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    for child in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        complete(child);
+    }
+    if let Some(items) = &mut schema.items {
+        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray::{Schema, Schemas};
+        match items {
+            Schema(schema) => complete(schema),
+            Schemas(schemas) => schemas.iter_mut().for_each(complete),
+        }
+    }
 }

@@ -104,3 +104,45 @@ impl JsonSchema for Amount {
         json_schema!({ "type": "string", "minLength": 1, "maxLength": 20, "pattern": PATTERN })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Amount;
+
+    #[test]
+    fn amounts_are_written_as_the_api_server_writes_them() {
+        for (written, read) in [
+            ("0.5", "500m"),
+            ("1000m", "1"),
+            ("1024Mi", "1Gi"),
+            ("1536Mi", "1536Mi"),
+            ("0.5Gi", "512Mi"),
+            ("2000M", "2G"),
+            ("1.5Gi", "1536Mi"),
+            ("8", "8"),
+            ("0", "0"),
+            ("1000", "1k"),
+        ] {
+            assert_eq!(Amount::from(written).canonical().to_string(), read, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_amount_has_no_size() {
+        for text in ["", "m", "Gi", "1.2.3", "-1", "1e3", "one", "1 Gi", "1KiB"] {
+            assert_eq!(Amount::from(text).millis(), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn writing_it_otherwise_changes_nothing(number in 0..1_000_000_u64, unit in "(m|k|M|G|Ki|Mi|Gi)?") {
+            let amount = Amount::from(format!("{number}{unit}").as_str());
+            let canonical = amount.canonical();
+            prop_assert_eq!(amount.millis(), canonical.millis());
+            prop_assert_eq!(canonical.canonical(), canonical);
+        }
+    }
+}
