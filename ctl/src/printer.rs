@@ -192,7 +192,8 @@ fn snippet(finding: &Finding, colour: bool) -> String {
     // Rendering into a string fails only for a span outside the text; the sentence alone will do then.
     let drawn = GraphicalReportHandler::new_themed(theme)
         .with_links(false)
-        .with_width(100)
+        // The terminal wraps; breaks of ours would stand in the middle of paths that people copy.
+        .with_wrap_lines(false)
         .with_context_lines(1)
         .render_report(&mut text, report.as_ref());
     match drawn {

@@ -92,7 +92,8 @@ fn host_line(host: &Host, at: Duration, width: usize, names: usize, look: &Look)
         let narrow = fit(&format!("{} {}", host.name, host.step), width.saturating_sub(2));
         return format!("{} {narrow}", look.mark(host.now, at));
     }
-    let text = pad(&fit(&what(host), room), room);
+    let (long, brief) = what(host);
+    let text = pad(&fit(if long.chars().count() <= room { &long } else { &brief }, room), room);
     let text = match host.now {
         Now::Failed => look.paint("31", &text),
         Now::Waiting | Now::Between => look.paint("2", &text),
@@ -102,12 +103,16 @@ fn host_line(host: &Host, at: Duration, width: usize, names: usize, look: &Look)
     format!("{} {name}  {text}  {elapsed:>6}", look.mark(host.now, at)).trim_end().to_owned()
 }
 
-fn what(host: &Host) -> String {
-    let step = if host.phase.is_empty() || host.phase == host.step {
-        host.step.clone()
-    } else {
-        format!("{}: {}", host.phase, host.step)
-    };
+/// What it is at, and the same without the phase, for narrow terminals.
+fn what(host: &Host) -> (String, String) {
+    let brief = sentence(host, &host.step);
+    if host.phase.is_empty() || host.phase == host.step {
+        return (brief.clone(), brief);
+    }
+    (sentence(host, &format!("{}: {}", host.phase, host.step)), brief)
+}
+
+fn sentence(host: &Host, step: &str) -> String {
     match (host.now, &host.cause) {
         (Now::Waiting, _) => "waiting".to_owned(),
         (Now::Between, _) => format!("{step} done, waiting"),
@@ -120,7 +125,7 @@ fn what(host: &Host) -> String {
             (Some(fraction), Some(bytes)) => format!("{step}  {:.0} %  {}", fraction * 100.0, size(bytes)),
             (Some(fraction), None) => format!("{step}  {:.0} %", fraction * 100.0),
             (None, Some(bytes)) => format!("{step}  {}", size(bytes)),
-            (None, None) => step,
+            (None, None) => step.to_owned(),
         },
     }
 }
@@ -129,11 +134,13 @@ fn bar(state: &State, at: Duration, width: usize, look: &Look) -> String {
     let fraction = state.fraction(at);
     let left = state.left(at);
     // To the second only when the end is near: a number that jumps is worse than a rough one.
-    let left = if left > Duration::from_secs(90) { Duration::from_secs(left.as_secs().div_ceil(10) * 10) } else { left };
+    let grain = if left > Duration::from_secs(90) { 10 } else { 1 };
+    let left = Duration::from_secs(left.as_secs_f64().ceil() as u64).as_secs().div_ceil(grain) * grain;
+    let left = if left < 60 { format!("{left}s") } else { short(Duration::from_secs(left)) };
     let percent = format!("{:3.0} %", (fraction * 100.0).min(99.0_f64.max(fraction.floor() * 100.0)));
     let words = [
-        format!("{percent}  {}  about {} left", short(at), short(left)),
-        format!("{percent}  {} left", short(left)),
+        format!("{percent}  {}  about {left} left", short(at)),
+        format!("{percent}  {left} left"),
         percent,
     ];
     let fits = words.iter().find(|words| words.len() + 12 <= width).unwrap_or(&words[2]);

@@ -62,9 +62,9 @@ fn at_80_columns_each_host_has_its_line_and_the_bar_tells_the_time_left() {
         [
             "· cp-1      images: import done, waiting                                   8.0s",
             "⠸ worker-1  images: import  50 %  412 MB                                    10s",
-            "✗ worker-2  images: import: no space left on /var/lib/containerd (0 byte…  9.0s",
+            "✗ worker-2  import: no space left on /var/lib/containerd (0 bytes of 4…    9.0s",
             "· cluster   waiting",
-            "███████████████████████████████░░░░░░░░░░░░░░░░░░░   62 %  10s  about 8.2s left",
+            "███████████████████████████████░░░░░░░░░░░░░░░░░░░   62 %  10s  about 9s left",
         ]
     );
 }
@@ -85,7 +85,7 @@ fn no_line_is_wider_or_the_whole_higher_than_the_terminal() {
 #[test]
 fn at_40_columns_the_step_and_the_time_left_are_still_there() {
     let lines = render(&under_way(), seconds(10), 40, 24, &PLAIN);
-    assert_eq!(lines[1], "⠸ worker-1  images: import  50 %…    10s");
+    assert_eq!(lines[1], "⠸ worker-1  import  50 %  412 …     10s");
     assert!(lines[4].contains("left"), "{}", lines[4]);
 }
 
