@@ -198,12 +198,12 @@ EOT
 }
 
 kubectl() { on cp-1 "KUBECONFIG=/etc/kubernetes/admin.conf kubectl $*"; }
-chart() { # release, namespace, values...
+chart() { # release, namespace, options of helm...
     local name=$1 namespace=$2
     shift 2
     step "chart $name"
     on cp-1 "KUBECONFIG=/etc/kubernetes/admin.conf helm upgrade --install $name /root/charts/$name-*.tgz \
-        --namespace $namespace --create-namespace --wait --timeout 10m $* >/dev/null"
+        --namespace $namespace --create-namespace --timeout 10m $* >/dev/null"
 }
 
 token=$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n').$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
@@ -214,15 +214,19 @@ for host in "${control_planes[@]:1}"; do join "$host" control-plane; done
 for host in "${workers[@]}"; do join "$host" worker; done
 
 tar -C "$parts/charts" -cf - . | on cp-1 'mkdir -p /root/charts && tar -C /root/charts -xf -'
-chart hz-netguard hz-system
-step "nodes"
-kubectl 'wait --for=condition=Ready nodes --all --timeout=10m >/dev/null'
-kubectl '-n kube-system rollout status deployment/coredns --timeout=10m >/dev/null'
-chart hz-storage hz-storage
-chart hz-gateway hz-gateway
-chart hz-metrics kube-system
+chart hz-netguard hz-system --set podCIDR=10.244.0.0/16,serviceCIDR=10.96.0.0/16
 chart hz-crds hz-system
-chart hz-operator hz-system
+chart hz-storage hz-storage --set path=/var/lib/hzctl/volumes
+chart hz-gateway hz-gateway --set httpPort=80
+chart hz-metrics kube-system
+chart hz-operator hz-system --wait
+step "nodes and add-ons"
+kubectl 'wait --for=condition=Ready nodes --all --timeout=10m >/dev/null'
+for namespace in kube-system hz-system hz-storage hz-gateway; do
+    for workload in $(kubectl "get deployments,daemonsets --namespace $namespace --output name"); do
+        kubectl "rollout status --namespace $namespace $workload --timeout=10m >/dev/null"
+    done
+done
 step "hospital"
 kubectl 'apply -f - >/dev/null' <"$example/hospital.yaml"
 for kind in hospitals postgresinstances cacheinstances medicalservices; do

@@ -148,6 +148,9 @@ impl Running {
 /// Off a terminal hzctl prints one JSON event a step, each with its phase.
 fn phase_of(line: &str) -> Option<String> {
     let event: Value = serde_json::from_str(line).ok()?;
+    if event["event"] != "stepStarted" {
+        return None;
+    }
     event["phase"].as_str().map(str::to_owned)
 }
 
@@ -157,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_phase_is_read_from_an_event_and_other_talk_is_passed_over() {
-        assert_eq!(phase_of(r#"{"phase":"preflight","host":"cp-1"}"#).as_deref(), Some("preflight"));
+        assert_eq!(phase_of(r#"{"event":"stepStarted","phase":"preflight","host":"cp-1"}"#).as_deref(), Some("preflight"));
+        assert_eq!(phase_of(r#"{"event":"phaseFinished","phase":"preflight"}"#), None);
         assert_eq!(phase_of("warning: something"), None);
     }
 }

@@ -9,12 +9,12 @@ const HOST: &str = "appointments.st-anna.hospital.internal";
 
 pub fn run(scene: &Scene) -> Result<()> {
     let cluster = scene.cluster();
-    let wish = json!({ "patient": "e2e-4711", "doctor": "Dr. Weiss", "at": "2031-05-02T09:30:00Z" });
+    let wish = json!({ "patient": "e2e-4711", "clinic": "Kardiologie", "at": "2031-05-02T09:30:00Z" });
     let booked = cluster.post(HOST, "/appointments", "application/json", wish.to_string().as_bytes())?;
     ensure!(booked.status == 201, "booking answered {}: {}", booked.status, booked.excerpt());
     let booked = booked.json()?;
-    let id = booked["id"].as_i64().map(|n| n.to_string()).or_else(|| booked["id"].as_str().map(str::to_owned));
-    let path = format!("/appointments/{}", id.with_context(|| format!("no id in {booked}"))?);
+    let id = booked["id"].as_str().with_context(|| format!("no id in {booked}"))?;
+    let path = format!("/appointments/{id}");
     // Two copies answer, with one cache: whichever is asked first fills it for both.
     let mut seen = Vec::new();
     for _ in 0..2 {

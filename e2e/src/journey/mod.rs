@@ -124,7 +124,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static Journey>> {
 /// One after the other; a failed one does not stop the rest, save that nothing runs on a hospital that never came up.
 fn travel(scene: &mut Scene, chosen: &[&'static Journey], here: bool) -> Vec<(&'static str, anyhow::Error)> {
     let mut failures = Vec::new();
-    let mut hospital = if here { Some(Ok(())) } else { None };
+    let mut hospital = (here && scene.lab.is_up()).then_some(Ok(()));
     for journey in chosen {
         eprintln!("==> {}", journey.name);
         let start = Instant::now();

@@ -12,12 +12,12 @@ pub fn run(scene: &Scene) -> Result<()> {
     let mut running = scene.hzctl.start("worker-fails")?;
     loop {
         let phase = running.next_phase(BOOTSTRAP)?.context("hzctl ended before any control plane was there")?;
-        if phase.contains("init") {
+        if phase == "control plane" {
             break;
         }
     }
     scene.lab.power_off(VICTIM)?;
-    eprintln!("    {VICTIM} lost its power during init");
+    eprintln!("    {VICTIM} lost its power while the first control plane starts");
     let ended = running.wait(BOOTSTRAP)?.expect(4)?;
     let talk = std::fs::read_to_string(&ended.log).unwrap_or_default() + &ended.stdout;
     ensure!(talk.contains(VICTIM), "hzctl does not name {VICTIM} as the one that failed");

@@ -27,7 +27,7 @@ use self::{
     daemon::Daemon,
     topology::{VOLUMES, find},
 };
-use crate::run::{cmd, each, output, text, until};
+use crate::run::{each, output, text, until};
 
 /// A host boots in a second or two; eight at once on a busy machine take longer.
 const BOOT: Duration = Duration::from_secs(120);
@@ -163,7 +163,7 @@ impl Lab {
 
     /// Is every host up and answering?
     pub fn is_up(&self) -> bool {
-        self.daemon.pid().is_some() && network::exists() && hosts().iter().all(|host| greeting(host).is_ok())
+        self.daemon.pid().is_some() && hosts().iter().all(|host| greeting(host).is_ok())
     }
 
     /// An `ssh` command to that host, with the lab's key and strict host keys.
@@ -221,9 +221,4 @@ fn greeting(host: &Host) -> Result<()> {
     let mut greeting = [0; 4];
     stream.read_exact(&mut greeting)?;
     if &greeting == b"SSH-" { Ok(()) } else { bail!("port 22 of {} does not speak SSH", host.name) }
-}
-
-/// Is that program on the machine?
-pub fn has(program: &str) -> bool {
-    output(&mut cmd("sh", ["-c", &format!("command -v {program}")])).is_ok()
 }

@@ -37,11 +37,6 @@ pub fn remove() {
     let _ = ip(&format!("netns del {SWITCH}"));
 }
 
-/// Is the switch there?
-pub fn exists() -> bool {
-    std::path::Path::new("/run/netns").join(SWITCH).exists()
-}
-
 /// Lay the cable of a host that has just started, `pid` being its first process.
 pub fn plug(host: &Host, pid: u32) -> Result<()> {
     let cable = host.cable();
