@@ -1,13 +1,139 @@
 //! `hzctl node`: Work on a host, started by hzctl over SSH.
 
+use std::io::{BufRead, Read};
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::exit::{ExitStatus, Failure};
+use crate::node::{self, NodeError};
 use crate::printer::Printer;
 
 /// Arguments of `hzctl node`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What a host is told to do. Requests come as JSON on standard input unless they are named here.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Look at everything
+    Facts {
+        /// What to look at, as JSON
+        request: String,
+    },
+    /// Try kernel features in the namespaces this process is in
+    KernelProbe,
+    /// Measure how fast a write is durable
+    FsyncProbe,
+    /// Listen on ports until standard input closes
+    Listen {
+        /// Name to greet with
+        host: String,
+        /// Ports
+        ports: Vec<u16>,
+    },
+    /// Connect to listeners of other hosts
+    Connect,
+    /// Take blobs from standard input into the store
+    Receive,
+    /// Serve the store; the first line of standard input is the token
+    Serve {
+        /// Address and port
+        listen: std::net::SocketAddr,
+    },
+    /// Copy blobs from other hosts into the store
+    Fetch,
+    /// Install programs and packages
+    Install,
+    /// Import images into the container runtime
+    Import,
+    /// Write configuration and see to services
+    Apply,
+    /// Read files
+    Read,
+    /// Run a program that stops when standard input closes, one at a time
+    Exec {
+        /// What must not be done twice at once
+        #[arg(long)]
+        lock: String,
+        /// Program and arguments
+        #[arg(last = true)]
+        argv: Vec<String>,
+    },
+    /// List the members of etcd
+    EtcdMembers,
+    /// Take a member out of etcd
+    EtcdRemove {
+        /// Its peer address
+        peer_url: String,
+    },
+    /// Take the cluster off this host
+    Undo,
+}
 
 /// Run it.
-pub async fn run(_args: Args, _printer: &mut Printer) -> Result<ExitStatus, Failure> {
-    Err(Failure::fault("`hzctl node` is not built yet"))
+pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failure> {
+    let answer = match args.verb {
+        Verb::EtcdMembers => json(node::etcd::members().await),
+        Verb::EtcdRemove { peer_url } => json(node::etcd::remove(&peer_url).await),
+        Verb::Exec { lock, argv } => {
+            let code = blocking(move || node::exec::exclusive(&lock, &argv)).await.map_err(failure)?;
+            // The code of the program is ours: the caller asked for the program, not for us.
+            std::process::exit(code);
+        }
+        verb => blocking(move || local(verb)).await,
+    };
+    printer.data(&answer.map_err(failure)?)?;
+    Ok(ExitStatus::Success)
+}
+
+fn local(verb: Verb) -> Result<String, NodeError> {
+    match verb {
+        Verb::Facts { request } => {
+            let request = serde_json::from_str(&request).map_err(|error| NodeError::new("bad request", error))?;
+            json(Ok(node::facts::collect(&request)))
+        }
+        Verb::KernelProbe => json(Ok(node::kernel::probe_here())),
+        Verb::FsyncProbe => json(node::net::fsync_probe()),
+        Verb::Listen { host, ports } => node::net::listen(&host, &ports).map(|()| String::new()),
+        Verb::Connect => json(Ok(node::net::connect(&request::<Vec<_>>()?))),
+        Verb::Receive => json(node::blobs::receive(std::io::stdin())),
+        Verb::Serve { listen } => {
+            let mut token = String::new();
+            std::io::stdin().lock().read_line(&mut token).map_err(|error| NodeError::new("no token", error))?;
+            node::blobs::serve(listen, token.trim().to_owned()).map(|()| String::new())
+        }
+        Verb::Fetch => json(node::blobs::fetch(&request()?)),
+        Verb::Install => json(node::install::install(&request()?)),
+        Verb::Import => json(node::images::import(&request()?)),
+        Verb::Apply => json(node::files::apply(&request()?)),
+        Verb::Read => json(Ok(node::files::read(&request::<Vec<_>>()?))),
+        Verb::Undo => json(node::undo::undo(&request()?)),
+        Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } => Ok(String::new()),
+    }
+}
+
+fn request<T: DeserializeOwned>() -> Result<T, NodeError> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|error| NodeError::new("failed to read the request", error))?;
+    serde_json::from_slice(&bytes).map_err(|error| NodeError::new("failed to read the request", error))
+}
+
+fn json<T: Serialize>(result: Result<T, NodeError>) -> Result<String, NodeError> {
+    serde_json::to_string(&result?).map_err(|error| NodeError::new("failed to write the answer", error))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, NodeError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(NodeError::new("the work broke off", error)))
+}
+
+fn failure(error: NodeError) -> Failure {
+    Failure::new(ExitStatus::HostFailed, error.to_string())
 }

@@ -1,0 +1,193 @@
+//! Proof that it works: nodes and add-ons ready, the pod network tried from inside, services answering through the
+//! gateway from this very machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::plan_of;
+use crate::bootstrap::api::failed;
+use crate::bootstrap::fault::Fault;
+use crate::bootstrap::graph::{Plan, Work};
+use crate::bootstrap::site::Site;
+use crate::cluster::Cluster;
+
+const LIMIT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(250);
+
+/// Something that is looked at until nothing is wrong with it.
+type Check = for<'a> fn(&'a Site, Client) -> BoxFuture<'a, Result<Vec<String>, Fault>>;
+
+/// Wait until a check finds nothing wrong.
+pub struct Settled {
+    /// What is waited for, for messages.
+    pub what: &'static str,
+    /// What to do if it does not come.
+    pub fix: &'static str,
+    /// The check.
+    pub check: Check,
+}
+
+impl Work for Settled {
+    fn probe<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<Plan, Fault>> {
+        Box::pin(async move {
+            let Some((api, _)) = site.api() else { return Ok(Plan::Do(vec![format!("wait for {}", self.what)])) };
+            Ok(plan_of((self.check)(site, api.client.clone()).await?))
+        })
+    }
+
+    fn act<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let act = format!("{} not ready", self.what);
+            let (api, _) = site.api().ok_or_else(|| Fault::transient(&act, "the API is not known"))?;
+            let begun = Instant::now();
+            loop {
+                let wrong = (self.check)(site, api.client.clone()).await;
+                match wrong {
+                    Ok(wrong) if wrong.is_empty() => return Ok(()),
+                    Ok(wrong) if begun.elapsed() > LIMIT => {
+                        return Err(Fault::late(act, wrong.join("; ")).fix(self.fix));
+                    }
+                    Err(fault) if begun.elapsed() > LIMIT => return Err(fault),
+                    _ => tokio::time::sleep(POLL).await,
+                }
+            }
+        })
+    }
+}
+
+/// Nodes that are not ready, of those that joined.
+pub fn nodes(site: &Site, _client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+    Box::pin(async move {
+        let Some((api, _)) = site.api() else { return Ok(Vec::new()) };
+        let nodes = api.nodes().await?;
+        let ours = nodes.iter().filter(|(name, node)| site.servers.contains_key(*name) && !node.ready);
+        Ok(ours.map(|(name, node)| format!("{name}: {}", node.message)).collect())
+    })
+}
+
+/// Add-ons that are not ready.
+pub fn add_ons(_site: &Site, client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+    Box::pin(add_ons_of(client))
+}
+
+/// Namespaces of the platform.
+pub const NAMESPACES: [&str; 4] = ["kube-system", "hz-system", "hz-gateway", "hz-storage"];
+
+/// Deployments and daemons of the platform that are not ready.
+pub async fn add_ons_of(client: Client) -> Result<Vec<String>, Fault> {
+    let act = "failed to look at the add-ons";
+    let list = ListParams::default();
+    let (deployments, daemons) =
+        (Api::<Deployment>::all(client.clone()), Api::<DaemonSet>::all(client));
+    let (deployments, daemons) = tokio::join!(deployments.list(&list), daemons.list(&list));
+    let ours = |namespace: Option<String>| namespace.is_some_and(|name| NAMESPACES.contains(&name.as_str()));
+    let mut wrong = Vec::new();
+    for one in deployments.map_err(|error| failed(act, &error))?.into_iter().filter(|one| ours(one.namespace())) {
+        let wanted = one.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = one.status.clone().unwrap_or_default();
+        let ready = status.ready_replicas.unwrap_or(0);
+        if ready < wanted || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
+            wrong.push(format!("{}: {ready} of {wanted} ready", one.name_any()));
+        }
+    }
+    for one in daemons.map_err(|error| failed(act, &error))?.into_iter().filter(|one| ours(one.namespace())) {
+        let status = one.status.clone().unwrap_or_default();
+        let (ready, wanted) = (status.number_ready, status.desired_number_scheduled);
+        if ready < wanted || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
+            wrong.push(format!("{}: {ready} of {wanted} ready", one.name_any()));
+        }
+    }
+    Ok(wrong)
+}
+
+/// A service that is reached from outside the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// The service.
+    pub service: String,
+    /// Name that browsers ask for.
+    pub host: String,
+    /// Path that it begins at.
+    pub path: String,
+}
+
+/// Routes of all services.
+pub async fn routes(client: Client) -> Vec<Route> {
+    let kind = kube::api::ApiResource::from_gvk(&GroupVersionKind::gvk("hz.hospital", "v1alpha1", "MedicalService"));
+    let services = Api::<DynamicObject>::all_with(client, &kind).list(&ListParams::default()).await;
+    let mut routes = Vec::new();
+    for service in services.map(|list| list.items).unwrap_or_default() {
+        let listed = service.data.pointer("/spec/routes").and_then(serde_json::Value::as_array).cloned();
+        for route in listed.unwrap_or_default() {
+            let text = |key: &str| route[key].as_str().unwrap_or_default().to_owned();
+            let path = if text("path").is_empty() { "/".into() } else { text("path") };
+            routes.push(Route { service: service.name_any(), host: text("host"), path });
+        }
+    }
+    routes.retain(|route| !route.host.is_empty());
+    routes.sort();
+    routes
+}
+
+/// Addresses of the gateway: every worker.
+pub fn doors(cluster: &Cluster) -> Vec<SocketAddr> {
+    let port = cluster.spec.gateway.http_port;
+    cluster.workers().map(|host| SocketAddr::from((cluster.target(host).address, port))).collect()
+}
+
+/// Services that do not answer through the gateway, asked from this machine on the first door that opens.
+pub fn gateway(site: &Site, client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+    Box::pin(async move {
+        let mut wrong = Vec::new();
+        for route in routes(client).await {
+            let asks = doors(&site.cluster).into_iter().map(|door| ask(door, &route));
+            let answers: Vec<Result<u16, String>> = futures::future::join_all(asks).await;
+            // One door that works is enough: a worker may be down and the cluster is still of use.
+            if !answers.iter().any(|answer| matches!(answer, Ok(code) if good(*code))) {
+                let said = answers.into_iter().next().unwrap_or_else(|| Err("there is no worker".into()));
+                let said = said.map_or_else(|error| error, |code| format!("HTTP {code}"));
+                wrong.push(format!("{} does not answer at http://{}{}: {said}", route.service, route.host, route.path));
+            }
+        }
+        Ok(wrong)
+    })
+}
+
+/// Whether a service answered, and not the gateway for it.
+fn good(code: u16) -> bool {
+    code < 500 && code != 404
+}
+
+async fn ask(door: SocketAddr, route: &Route) -> Result<u16, String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(door).await?;
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: hzctl\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            route.path, route.host
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = [0; 16];
+        stream.read_exact(&mut head).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&head).into_owned())
+    };
+    match tokio::time::timeout(Duration::from_secs(4), asked).await {
+        Err(_) => Err(format!("{door} does not answer within 4 seconds")),
+        Ok(Err(error)) => Err(format!("{door}: {error}")),
+        Ok(Ok(head)) => head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| format!("{door} does not speak HTTP")),
+    }
+}
+
+/// The checks at the end, in their order.
+pub fn settled(what: &'static str, fix: &'static str, check: Check) -> Arc<Settled> {
+    Arc::new(Settled { what, fix, check })
+}
