@@ -44,7 +44,7 @@ impl Masquerade {
                 "\tset {set} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {inside} }}\n\t}}"
             );
         }
-        let _ = writeln!(script, "\tchain masquerade {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;");
+        let _ = writeln!(script, "\tchain leaving {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;");
         for own in &self.own {
             let Words { ip, set, .. } = words(Family::of_range(own));
             let _ = writeln!(script, "\t\t{ip} saddr {own} {ip} daddr != @{set} masquerade");
@@ -103,7 +103,7 @@ mod tests {
              \tset inside4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\
              \t\telements = { 10.77.0.11/32, 10.77.0.12/32, 10.244.0.0/16, 224.0.0.0/4 }\n\t}\n\
              \tset inside6 {\n\t\ttype ipv6_addr\n\t\tflags interval\n\t\telements = { ff00::/8 }\n\t}\n\
-             \tchain masquerade {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\
+             \tchain leaving {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\
              \t\tip saddr 10.244.0.0/24 ip daddr != @inside4 masquerade\n\t}\n}\n"
         );
     }

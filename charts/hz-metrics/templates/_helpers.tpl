@@ -1,0 +1,7 @@
+{{- define "hz-metrics.labels" -}}
+app.kubernetes.io/name: hz-metrics
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: hz
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
