@@ -174,7 +174,9 @@ fn check_ours(wish: &Wish, live: &Value, owner: &str) -> Result<(), Error> {
     let ours = [labels::MANAGED_BY, labels::NAME, labels::INSTANCE]
         .iter()
         .all(|label| meta["labels"].get(*label) == wish.body["metadata"]["labels"].get(*label));
-    if controller.is_none() && !ours {
+    // What Patroni wrote for this instance is taken under its wing, so that it goes with it.
+    let patronis = meta["labels"].get(labels::PATRONI).is_some_and(|name| *name == wish.body["metadata"]["labels"][labels::INSTANCE]);
+    if controller.is_none() && !ours && !patronis {
         return Err(Error::Foreign { kind, name, holder: "somebody else".to_owned() });
     }
     Ok(())

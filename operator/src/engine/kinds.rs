@@ -32,15 +32,23 @@ pub struct Kind {
     pub namespaced: bool,
     /// We write it (pods are only looked at).
     pub written: bool,
+    /// Which of them are ours.
+    pub selector: &'static str,
     /// How we follow it.
     pub watch: Watch,
 }
+
+/// The label that every object we write carries. What Patroni writes for itself changes every few seconds and is none
+/// of our business.
+const WRITTEN: &str = "app.kubernetes.io/managed-by=hz-operator,!hz.hospital/patroni";
+/// Pods are made by workloads, whose selectors name the application.
+const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,service),hz.hospital/data-class";
 
 /// Where a kind stands in [`KINDS`].
 pub type KindId = usize;
 
 const fn ours(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str, watch: Watch) -> Kind {
-    Kind { group, version, kind, plural, namespaced: true, written: true, watch }
+    Kind { group, version, kind, plural, namespaced: true, written: true, selector: WRITTEN, watch }
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -61,7 +69,7 @@ pub static KINDS: &[Kind] = &[
     ours(RBAC, "v1", "Role", "roles", Watch::Metadata(nothing)),
     ours(RBAC, "v1", "RoleBinding", "rolebindings", Watch::Metadata(nothing)),
     ours("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Watch::Reduced(reduce_route)),
-    Kind { written: false, ..ours("", "v1", "Pod", "pods", Watch::Reduced(reduce_pod)) },
+    Kind { written: false, selector: RUNNING, ..ours("", "v1", "Pod", "pods", Watch::Reduced(reduce_pod)) },
 ];
 
 impl Kind {

@@ -14,11 +14,9 @@ const APPS: [(&str, &str); 4] = [
     ("service", "MedicalService"),
 ];
 
-/// The owner by the labels that every object of ours carries.
+/// The owner by the labels that every object of ours carries, and every pod of its workloads. The watches see to it
+/// that nothing else comes here.
 pub fn by_labels(on: &BTreeMap<&str, &str>) -> Option<Owner> {
-    if on.get(labels::MANAGED_BY) != Some(&labels::MANAGER) {
-        return None;
-    }
     let app = on.get(labels::NAME)?;
     let (_, kind) = APPS.iter().find(|(word, _)| word == app)?;
     Some(Owner { kind: (*kind).to_owned(), name: (*on.get(labels::INSTANCE)?).to_owned() })
@@ -30,18 +28,14 @@ mod tests {
 
     #[test]
     fn a_pod_finds_its_database_by_its_labels() {
-        let on = BTreeMap::from([
-            (labels::MANAGED_BY, "hz-operator"),
-            (labels::NAME, "postgres"),
-            (labels::INSTANCE, "records"),
-        ]);
+        let on = BTreeMap::from([(labels::NAME, "postgres"), (labels::INSTANCE, "records")]);
         let owner = Owner { kind: "PostgresInstance".into(), name: "records".into() };
         assert_eq!(by_labels(&on), Some(owner));
     }
 
     #[test]
-    fn what_is_not_ours_has_no_owner_here() {
-        let on = BTreeMap::from([(labels::NAME, "postgres"), (labels::INSTANCE, "records")]);
+    fn what_is_of_no_kind_of_ours_has_no_owner_here() {
+        let on = BTreeMap::from([(labels::NAME, "nginx"), (labels::INSTANCE, "records")]);
         assert_eq!(by_labels(&on), None);
     }
 }

@@ -18,11 +18,6 @@ use tracing::{debug, warn};
 use super::kinds::{KINDS, KindId, Watch, named};
 use super::world::{World, place_of};
 
-/// The label that every object of ours carries.
-pub const OURS: &str = "app.kubernetes.io/managed-by=hz-operator";
-/// What Patroni writes for itself carries our labels, and changes every few seconds.
-const NOT_PATRONI: &str = "app.kubernetes.io/managed-by=hz-operator,!hz.hospital/patroni";
-
 /// The settings of all watches: small pages (the memory of one page is what a start costs), and a timeout short enough
 /// to notice a server that died without a word.
 pub fn config() -> watcher::Config {
@@ -51,13 +46,13 @@ impl Watches {
                 match KINDS[kind].watch {
                     Watch::Metadata(_) => {
                         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &resource);
-                        let stream = watcher(api, config().labels(NOT_PATRONI));
+                        let stream = watcher(api, config().labels(KINDS[kind].selector));
                         let secrets = (kind == named("Namespace")).then(|| Arc::clone(&secrets));
                         Some(tokio::spawn(follow(stream, kind, None, world, secrets)))
                     }
                     Watch::Reduced(_) => {
                         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-                        Some(tokio::spawn(follow(watcher(api, config().labels(OURS)), kind, None, world, None)))
+                        Some(tokio::spawn(follow(watcher(api, config().labels(KINDS[kind].selector)), kind, None, world, None)))
                     }
                     Watch::PerHospital => {
                         world.mark_synced(kind);
@@ -176,7 +171,7 @@ impl SecretWatches {
             let kind = named("Secret");
             let resource = KINDS[kind].resource();
             let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(self.client.clone(), &name, &resource);
-            let stream = watcher(api, config().labels(OURS));
+            let stream = watcher(api, config().labels(KINDS[kind].selector));
             tokio::spawn(follow(stream, kind, Some(name), Arc::clone(&self.world), None))
         });
     }

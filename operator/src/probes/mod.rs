@@ -62,6 +62,18 @@ pub enum Silent {
     Refused(String),
 }
 
+impl Silent {
+    /// The same, with what was being done.
+    fn during(self, what: &str) -> Self {
+        let say = |text: String| format!("failed to {what}: {text}");
+        match self {
+            Self::Unreachable(text) => Self::Unreachable(say(text)),
+            Self::NotProvisioned(text) => Self::NotProvisioned(say(text)),
+            Self::Refused(text) => Self::Refused(say(text)),
+        }
+    }
+}
+
 /// The questions.
 pub trait Probes: Send + Sync + 'static {
     /// `SELECT 1` on a server that takes writes; the answer names the standbys that confirm writes.

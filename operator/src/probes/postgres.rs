@@ -11,8 +11,9 @@ use super::{Silent, Sql};
 /// A server that takes longer than this to say `1` does not work.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
-/// `CREATE DATABASE` copies a template and makes a checkpoint.
-const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
+/// `CREATE DATABASE` copies a template and makes a checkpoint; and in strict mode all wait for a second copy. What takes
+/// longer is tried again in the next pass: every statement may be run any number of times.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(15);
 
 /// Standbys that confirm writes; empty for users who may not see them, and never an error.
 const CONFIRMING: &str =
@@ -44,7 +45,7 @@ pub async fn provision(target: &Sql, statements: &[Statement]) -> Result<(), Sil
                 within(ANSWER_WITHIN, connect(&target, "hz-operator provisioning")).await?
             }
         };
-        within(STATEMENT_WITHIN, run(&client, statement)).await?;
+        within(STATEMENT_WITHIN, run(&client, statement)).await.map_err(|silent| silent.during(&statement.what))?;
         open = Some((statement.database.clone(), client));
     }
     Ok(())

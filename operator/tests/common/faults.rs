@@ -65,8 +65,8 @@ impl<S> Service<http::Request<Body>> for Plugged<S>
 where
     S: Service<http::Request<Body>>,
     S::Future: Send + 'static,
-    S::Response: Send,
-    S::Error: Send,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -1,0 +1,20 @@
+//! The operator against a real API server: what the server takes and refuses, what the operator writes and leaves alone.
+//!
+//! There are no controllers and no kubelets here; the tests play them by writing the statuses that they would.
+
+#[path = "../common/faults.rs"]
+mod faults;
+#[path = "../common/lab.rs"]
+mod lab;
+#[path = "../common/server.rs"]
+mod server;
+
+mod bench;
+mod charts;
+mod drift;
+mod election;
+mod malformed;
+mod rules;
+mod silence;
+mod told;
+mod torn;

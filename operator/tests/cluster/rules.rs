@@ -1,0 +1,1 @@
+//! Rules of the definitions, each accepted once and refused once by the server. See below.
