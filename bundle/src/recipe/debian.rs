@@ -19,15 +19,11 @@ pub(super) fn sources(suite: &str) -> Result<Vec<String>, RecipeError> {
             hint: "apt-get install debian-archive-keyring".into(),
         });
     }
-    let told = Tool::new("apt-get", act.as_str())
-        .args(["indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Identifier: Packages"])
-        .run()?;
+    // Unlike the package lists this is there on a machine whose apt was never updated.
+    let told = Tool::new("apt-get", act.as_str()).args(["-oDebug::NoLocking=true", "update", "--print-uris"]).run()?;
     let (main, security) = archives(&told);
     if main.is_empty() {
-        return Err(RecipeError::failed(
-            act,
-            "its apt has no Debian archive with a package list; run apt-get update, or build on Debian",
-        ));
+        return Err(RecipeError::failed(act, "its apt names no archive of Debian; build on Debian"));
     }
     let line = |address: &str, suite: &str| format!("deb [signed-by={KEYRING}] {address} {suite} main");
     let mut lines = Vec::new();
@@ -39,18 +35,27 @@ pub(super) fn sources(suite: &str) -> Result<Vec<String>, RecipeError> {
     Ok(lines)
 }
 
-/// The archives of Debian itself, and those of its security fixes.
+/// The archives of Debian itself, and those of its security fixes. Told from the archives of others
+/// by the suites that only Debian has.
 fn archives(told: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
-    let (mut main, mut security) = (BTreeSet::new(), BTreeSet::new());
-    for line in told.lines() {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some(address), Some("Debian"), Some("Debian")) => main.insert(address),
-            (Some(address), Some("Debian"), Some("Debian-Security")) => security.insert(address),
-            _ => false,
-        };
+    let suites: BTreeSet<(&str, &str)> = told.lines().filter_map(archive_and_suite).collect();
+    let having = |suffix: &str| -> BTreeSet<&str> {
+        suites.iter().filter(|(_, suite)| suite.ends_with(suffix)).map(|(archive, _)| *archive).collect()
+    };
+    let security = having("-security");
+    let mut main = having("-updates");
+    if main.is_empty() {
+        let named = |archive: &&str| archive.ends_with("/debian") && !security.contains(archive);
+        main = suites.iter().map(|(archive, _)| *archive).filter(named).collect();
     }
     (main, security)
+}
+
+/// `'http://a.example/debian/dists/bookworm/InRelease' …` → archive and suite.
+fn archive_and_suite(line: &str) -> Option<(&str, &str)> {
+    let address = line.strip_prefix('\'')?.split('\'').next()?;
+    let (archive, rest) = address.split_once("/dists/")?;
+    Some((archive, rest.split('/').next()?))
 }
 
 #[cfg(test)]
@@ -59,10 +64,19 @@ mod tests {
 
     #[test]
     fn only_debian_itself_is_taken_from_the_machines_sources() {
-        let told = "http://a.example/debian/ Debian Debian\nhttp://a.example/debian/ Debian Debian\n\
-                    http://a.example/debian-security/ Debian Debian-Security\nhttps://else.example/ Other Other\n";
+        let told = "'http://a.example/debian/dists/bookworm/InRelease' x 0\n\
+                    'http://a.example/debian/dists/bookworm-updates/InRelease' x 0\n\
+                    'http://a.example/debian-security/dists/bookworm-security/InRelease' x 0\n\
+                    'https://else.example/linux/debian/dists/bookworm/InRelease' x 0\n";
         let (main, security) = archives(told);
-        assert_eq!(Vec::from_iter(main), ["http://a.example/debian/"]);
-        assert_eq!(Vec::from_iter(security), ["http://a.example/debian-security/"]);
+        assert_eq!(Vec::from_iter(main), ["http://a.example/debian"]);
+        assert_eq!(Vec::from_iter(security), ["http://a.example/debian-security"]);
+    }
+
+    #[test]
+    fn a_machine_without_updates_still_has_its_archive() {
+        let (main, security) = archives("'http://a.example/debian/dists/trixie/InRelease' x 0\nnoise\n");
+        assert_eq!(Vec::from_iter(main), ["http://a.example/debian"]);
+        assert!(security.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::tool::Tool;
 use super::versions::{self, Found};
 use super::{SOURCE_DATE_EPOCH, debian, difference};
-use crate::component::{Component, DebianRootBuild};
+use crate::component::{Build, Component, DebianRootBuild};
 use crate::product::{Context, Product, RecipeError, Tree};
 
 pub(super) const RECIPE: &str = "debian-root/1";
@@ -55,9 +55,9 @@ pub(super) fn produce(
     let finish = write("finish.sh", &finish(root)?)?;
     let found = context.work.join("version");
     let whole = context.work.join("root.tar");
-    let packages = root.packages.join(",");
+    let packages = packages(root, context).join(",");
     (context.log)(&format!("mmdebstrap {} with {packages}", root.suite));
-    Tool::gentle("mmdebstrap", format!("make a Debian {} root with {packages}", root.suite))
+    Tool::new("mmdebstrap", format!("make a Debian {} root with {packages}", root.suite))
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)
         .args(["--variant=essential", "--format=tar"])
         .arg(format!("--dpkgopt={}", leave_out.display()))
@@ -80,6 +80,13 @@ pub(super) fn produce(
     std::fs::remove_file(&whole).map_err(RecipeError::io("remove the whole root"))?;
     (context.log)(&format!("{} files of its own, {} shared", counted.kept, counted.shared));
     Ok(Product::Layer(Tree::Tar(layer)))
+}
+
+/// The root's own packages, the first of which names its version, and those of the root it stands on.
+fn packages<'a>(root: &'a DebianRootBuild, context: &'a Context<'_>) -> Vec<&'a str> {
+    let base = root.base.as_ref().and_then(|base| context.parts.get(base)?.component.build.as_ref());
+    let below: &[String] = if let Some(Build::DebianRoot(base)) = base { &base.packages } else { &[] };
+    root.packages.iter().chain(below).map(String::as_str).collect()
 }
 
 /// The script that turns an installed root into one for containers: `finish.sh ROOT FOUND`.

@@ -60,6 +60,9 @@ pub(super) fn write(root: &Path, base: &Path, layer: &Path) -> std::io::Result<C
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         out.append_data(&mut header, path.with_file_name(format!(".wh.{name}")), std::io::empty())?;
         counted.hidden += 1;
