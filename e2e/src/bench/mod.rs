@@ -4,6 +4,7 @@ mod load;
 mod table;
 
 use std::{
+    cell::Cell,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -29,39 +30,79 @@ pub enum Bench {
         #[arg(short, long, default_value_t = 3)]
         runs: usize,
     },
+    /// hzctl killed with SIGKILL halfway and run again, against hzctl left alone
+    Resume {
+        /// How often each
+        #[arg(short, long, default_value_t = 2)]
+        runs: usize,
+    },
 }
 
 /// Run it and print a markdown table.
 pub fn run(bench: &Bench) -> Result<bool> {
-    let Bench::Bootstrap { runs } = bench;
+    let (Bench::Bootstrap { runs } | Bench::Resume { runs }) = bench;
     ensure!(*runs > 0, "--runs must be at least 1");
     let lab = Lab::here();
     fs::create_dir_all(&lab.place.logs)?;
     let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;
     let scene = Scene { lab, hzctl };
-    let outcome = measure(&scene, *runs);
+    let outcome = match bench {
+        Bench::Bootstrap { runs } => against_script(&scene, *runs),
+        Bench::Resume { runs } => against_kill(&scene, *runs),
+    };
     if let Err(cause) = scene.lab.down() {
         eprintln!("lab: could not be taken down: {cause:#}");
     }
-    let (baseline, ours) = outcome?;
-    println!("{}", table::markdown(&baseline, &ours));
+    println!("{}", outcome?);
     Ok(true)
 }
 
-fn measure(scene: &Scene, runs: usize) -> Result<(Vec<Run>, Vec<Run>)> {
+fn against_script(scene: &Scene, runs: usize) -> Result<String> {
     let parts = unpack(&scene.lab.place)?;
-    let (mut baseline, mut ours) = (Vec::new(), Vec::new());
+    let script = |n: usize| script(&scene.lab.place, &parts, n);
+    let (baseline, ours) = in_turn(scene, runs, script, |n| left_alone(scene, n))?;
+    Ok(table::markdown(["serial script", "hzctl"], &baseline, &ours))
+}
+
+fn against_kill(scene: &Scene, runs: usize) -> Result<String> {
+    // Halfway by the clock of the last undisturbed run: a phase would be half of nothing in particular.
+    let last = Cell::new(Duration::ZERO);
+    let alone = |n: usize| {
+        let start = Instant::now();
+        left_alone(scene, n)?;
+        last.set(start.elapsed());
+        Ok(())
+    };
+    let killed = |n: usize| {
+        let mut running = scene.hzctl.start(&format!("bench-{n}-killed"))?;
+        std::thread::sleep(last.get() / 2);
+        running.kill()?;
+        scene.hzctl.bootstrap(&format!("bench-{n}-resumed"), BOOTSTRAP)?.expect(0).map(drop)
+    };
+    let (baseline, ours) = in_turn(scene, runs, alone, killed)?;
+    Ok(table::markdown(["undisturbed", "killed halfway, run again"], &baseline, &ours))
+}
+
+fn left_alone(scene: &Scene, n: usize) -> Result<()> {
+    scene.hzctl.bootstrap(&format!("bench-{n}"), BOOTSTRAP)?.expect(0).map(drop)
+}
+
+type Runs = (Vec<Run>, Vec<Run>);
+
+/// One, the other, one, the other: each on fresh hosts, each proved to have made a working hospital.
+fn in_turn(scene: &Scene, runs: usize, first: impl Fn(usize) -> Result<()>, second: impl Fn(usize) -> Result<()>) -> Result<Runs> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
     for n in 1..=runs {
-        scene.lab.up()?;
-        baseline.push(timed(|| script(&scene.lab.place, &parts, n))?);
-        imaging::run(scene).context("the baseline's hospital does not work")?;
-        eprintln!("bench: baseline {n}: {}", baseline[n - 1]);
-        scene.lab.up()?;
-        ours.push(timed(|| scene.hzctl.bootstrap(&format!("bench-{n}"), BOOTSTRAP)?.expect(0).map(drop))?);
-        imaging::run(scene).context("hzctl's hospital does not work")?;
-        eprintln!("bench: hzctl {n}: {}", ours[n - 1]);
+        let contenders: [(&dyn Fn(usize) -> Result<()>, &mut Vec<Run>); 2] = [(&first, &mut a), (&second, &mut b)];
+        for (at, (act, measured)) in contenders.into_iter().enumerate() {
+            scene.lab.up()?;
+            let run = timed(|| act(n))?;
+            imaging::run(scene).context("the hospital does not work")?;
+            eprintln!("bench: {n}.{}: {run}", at + 1);
+            measured.push(run);
+        }
     }
-    Ok((baseline, ours))
+    Ok((a, b))
 }
 
 /// Lay out the bundle as files, once, before the clock runs: an administrator has them so already.

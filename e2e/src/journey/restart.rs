@@ -26,6 +26,9 @@ const WATCHED: [&str; 9] = [
     "deployments",
 ];
 
+/// One line an event; `-o name` would leave out which kind of event it is.
+const EVENT: &str = r#"jsonpath={.type} {.object.kind}/{.object.metadata.name}{"\n"}"#;
+
 pub fn run(scene: &Scene) -> Result<()> {
     let cluster = scene.cluster();
     let workloads = "get statefulsets,deployments -n";
@@ -120,7 +123,7 @@ impl Writes {
         let mut watches = Vec::new();
         for kind in WATCHED {
             let place = if kind == "namespaces" { String::new() } else { format!("-n {TRIAL}") };
-            let mut watch = cluster.ssh_kubectl(&format!("get {kind} {place} --watch-only --output-watch-events -o name"))?;
+            let mut watch = cluster.ssh_kubectl(&format!("get {kind} {place} --watch-only --output-watch-events -o '{EVENT}'"))?;
             let mut child = watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
             listen(child.stdout.take().context("a watch has no output")?, send.clone());
             watches.push(child);
@@ -155,9 +158,9 @@ fn listen(pipe: impl std::io::Read + Send + 'static, send: Sender<String>) {
     });
 }
 
-/// `ADDED service/records`; what Kubernetes adds to every namespace by itself does not count.
+/// `ADDED Service/records`; what Kubernetes adds to every namespace by itself does not count.
 fn is_new(line: &str) -> bool {
-    line.trim_start().starts_with("ADDED") && !line.contains("kube-root-ca.crt")
+    line.starts_with("ADDED") && !line.contains("kube-root-ca.crt")
 }
 
 #[cfg(test)]
@@ -166,8 +169,8 @@ mod tests {
 
     #[test]
     fn only_new_objects_of_the_operator_count_as_writes() {
-        assert!(is_new("ADDED      service/records"));
-        assert!(!is_new("MODIFIED   service/records"));
-        assert!(!is_new("ADDED      configmap/kube-root-ca.crt"));
+        assert!(is_new("ADDED Service/records"));
+        assert!(!is_new("MODIFIED Service/records"));
+        assert!(!is_new("ADDED ConfigMap/kube-root-ca.crt"));
     }
 }

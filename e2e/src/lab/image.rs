@@ -62,6 +62,11 @@ pub fn ensure(place: &Place, daemon: &Daemon) -> Result<()> {
         tar.as_os_str(),
         name.as_ref(),
     ]))?;
+    // What an older recipe made serves nobody.
+    let all = text(&mut daemon.docker(["images", "--format", "{{.Repository}}:{{.Tag}}", "hzlab-host"]))?;
+    for old in all.lines().filter(|tag| *tag != name) {
+        let _ = output(&mut daemon.docker(["rmi", old]));
+    }
     Ok(())
 }
 
