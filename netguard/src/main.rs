@@ -150,7 +150,9 @@ struct RunArgs {
 // One thread: the work is a few netlink messages a minute, and each thread costs memory on every node.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    // The client's own lines say less than ours, for each try.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = "kube_client=off".parse().map_or(EnvFilter::new("info"), |quiet| filter.add_directive(quiet));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
         Command::Run(args) => run(args).await,

@@ -1,5 +1,7 @@
 //! netguard on real kernels: three nodes in network namespaces, without Kubernetes. Needs root; skips itself otherwise.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code, also what stands outside test functions")]
+
 #[path = "lab/mod.rs"]
 mod lab;
 

@@ -81,7 +81,8 @@ async fn follow(client: Client, me: String, sender: watch::Sender<Nodes>, flag: 
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {
-                if !std::mem::take(&mut complaint).is_empty() {
+                // A list that begins is no answer yet.
+                if !matches!(event, watcher::Event::Init) && !std::mem::take(&mut complaint).is_empty() {
                     info!("the API answers again");
                 }
                 match event {
@@ -163,16 +164,19 @@ fn note(object: &Slim, me: &str, flag: &watch::Sender<bool>) {
 async fn clear_unavailable(client: Client, me: String, health: Arc<Health>, mut flagged: watch::Receiver<bool>) {
     let api: Api<Slim> = Api::all_with(client, &resource());
     let mut ready = health.ready();
-    let patch = Patch::Strategic(json!({ "status": { "conditions": [{
-        "type": "NetworkUnavailable",
-        "status": "False",
-        "reason": "NetguardIsUp",
-        "message": "netguard has routes to the pods of all nodes",
-    }] } }));
     loop {
         if flagged.wait_for(|unavailable| *unavailable).await.is_err() || ready.wait_for(|ready| *ready).await.is_err() {
             return;
         }
+        let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let patch = Patch::Strategic(json!({ "status": { "conditions": [{
+            "type": "NetworkUnavailable",
+            "status": "False",
+            "reason": "NetguardIsUp",
+            "message": "netguard has routes to the pods of all nodes",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }] } }));
         match api.patch_status(&me, &PatchParams::default(), &patch).await {
             Ok(_) => {
                 info!("condition NetworkUnavailable taken back");
