@@ -1,6 +1,8 @@
 //! The definitions of our kinds, as the API server takes them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::core::{CustomResourceExt, ResourceExt};
 use serde_json::json;
 
@@ -34,7 +36,7 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
         if let Some(root) = root {
             born_unobserved(root);
-            complete(root);
+            without_null(root);
         }
     }
     crd
@@ -47,19 +49,13 @@ fn born_unobserved(root: &mut JSONSchemaProps) {
     }
 }
 
-/// Bounds that the schema of Kubernetes' own types leaves open, and formats that only mean something to Go.
-fn complete(schema: &mut JSONSchemaProps) {
-    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
-        schema.format = None;
-    }
-    for child in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        complete(child);
-    }
-    if let Some(items) = &mut schema.items {
-        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray::{Schema, Schemas};
-        match items {
-            Schema(schema) => complete(schema),
-            Schemas(schemas) => schemas.iter_mut().for_each(complete),
-        }
+/// A field that is null is one that is left out: the API server drops it, and no rule meets a null.
+fn without_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(without_null);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => without_null(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(without_null),
+        None => {}
     }
 }

@@ -95,7 +95,7 @@ impl Default for Platform {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { postgres: "hz.hospital/postgres:17".into(), valkey: "hz.hospital/valkey:8.1".into() }
+        Self { postgres: "hz.hospital/postgres:17.12".into(), valkey: "hz.hospital/valkey:8.1.1".into() }
     }
 }
 

@@ -29,6 +29,11 @@ impl DataClass {
     }
 }
 
+/// Schema of a class that may be left out, so that a field keeps its own description.
+pub(crate) fn optional_class(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    DataClass::json_schema(generator)
+}
+
 /// What becomes of data when its object is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {

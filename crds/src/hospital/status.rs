@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ResourceExt;
 
-use super::{Hospital, HospitalStatus, Observed, Quota};
+use super::{Hospital, HospitalStatus, Observed, Used};
 use crate::conditions::{Conditions, Verdict};
 use crate::labels::namespace_of;
 use crate::quantity::Amount;
@@ -28,9 +28,9 @@ pub fn status(hospital: &Hospital, observed: &Observed, now: Timestamp) -> Hospi
     }
 }
 
-fn used(observed: &Observed) -> Quota {
+fn used(observed: &Observed) -> Used {
     let amount = |key: &str| observed.used.get(key).map(|amount| Amount::from(amount.as_str()));
-    Quota {
+    Used {
         cpu: amount("requests.cpu"),
         memory: amount("requests.memory"),
         storage: amount("requests.storage"),

@@ -84,7 +84,7 @@ pub struct Quota {
 /// Somebody who may work in the hospital's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = (
-    "self.kind == 'ServiceAccount' ? has(self.namespace) : !has(self.namespace)",
+    "self.kind == 'ServiceAccount' ? has(self.__namespace__) : !has(self.__namespace__)",
     "a ServiceAccount needs the namespace it is in; users and groups have none"
 ))]
 #[serde(rename_all = "camelCase")]
@@ -146,11 +146,33 @@ pub struct HospitalStatus {
 
     /// What it has set aside, as its quota counts it; nothing where the quota sets no limit.
     #[serde(default)]
-    pub used: Quota,
+    pub used: Used,
+}
+
+/// What a hospital has set aside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Used {
+    /// Processor time set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Amount>,
+
+    /// Memory set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Amount>,
+
+    /// Disk set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Amount>,
+
+    /// Pods there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub pods: Option<i32>,
 }
 
 impl Default for HospitalStatus {
     fn default() -> Self {
-        Self { observed_generation: unobserved(), conditions: Vec::new(), namespace: None, used: Quota::default() }
+        Self { observed_generation: unobserved(), conditions: Vec::new(), namespace: None, used: Used::default() }
     }
 }

@@ -76,10 +76,13 @@ fn answers(instance: &PostgresInstance, observed: &Observed) -> Verdict {
             Verdict::no("Provisioning", "the server answers; its databases are being made")
         }
         (Probe::Answered, _) => Verdict::yes("Answering", "SELECT 1 through the Service was answered"),
-        (Probe::Failed(what), _) => match trouble(&observed.pods) {
-            Some(trouble) => Verdict::no("PodsNotRunning", format!("{what}; {trouble}")),
-            None => Verdict::no("NotAnswering", format!("SELECT 1 through the Service failed: {what}")),
-        },
+        (Probe::Failed(what), _) => {
+            let failed = format!("SELECT 1 through the Service failed: {what}");
+            match trouble(&observed.pods) {
+                Some(trouble) => Verdict::no("PodsNotRunning", format!("{failed}; {trouble}")),
+                None => Verdict::no("NotAnswering", failed),
+            }
+        }
         (Probe::NotAsked, _) => match trouble(&observed.pods) {
             Some(trouble) => Verdict::no("PodsNotRunning", trouble),
             None => Verdict::no("Starting", "no primary yet"),

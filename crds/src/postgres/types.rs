@@ -150,6 +150,7 @@ pub struct Database {
     /// How strictly this database is kept, if less strictly than the instance: a database of appointments on the
     /// server of the records is `Administrative`. Only its own credentials open it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::shared::optional_class")]
     pub data_class: Option<DataClass>,
 }
 

@@ -270,6 +270,7 @@ pub struct MedicalServiceStatus {
 
     /// How strictly its data is kept, with what it is bound to counted in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::shared::optional_class")]
     pub data_class: Option<DataClass>,
 }
 
