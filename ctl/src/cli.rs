@@ -108,12 +108,25 @@ fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
     let result = runtime.block_on(async {
         tokio::select! {
             result = command.run(printer) => result,
-            signal = stop_signal() => signal.and_then(|()| Err(Failure::new(ExitStatus::Interrupted, farewell))),
+            signal = stop_signal() => signal.and_then(|()| Err(interrupted(farewell))),
         }
     });
     // Work on other threads (a blocking read, an ssh child) must not hold the exit.
     runtime.shutdown_background();
     result
+}
+
+/// What the person reads after Ctrl-C; where there is more to do, with the command that goes on.
+fn interrupted(farewell: Option<&str>) -> Failure {
+    let Some(farewell) = farewell else { return Failure::new(ExitStatus::Interrupted, "interrupted") };
+    let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+    Failure::new(ExitStatus::Interrupted, format!("interrupted; {farewell}")).hint(format!("to go on: hzctl {}", words.join(" ")))
+}
+
+/// A word as a shell takes it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~');
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Ends at the first Ctrl-C or SIGTERM.

@@ -108,7 +108,7 @@ fn with_json_a_failure_is_one_json_object_on_stderr_with_line_and_column() {
     let json: serde_json::Value = serde_json::from_str(&err(&output)).unwrap();
     let finding = &json["error"]["findings"][0];
     assert_eq!(finding["path"], "spec.hosts[5].role");
-    assert_eq!((finding["line"].as_u64(), finding["column"].as_u64()), (Some(15), Some(53)));
+    assert_eq!((finding["line"].as_u64(), finding["column"].as_u64()), (Some(15), Some(50)));
     assert_eq!(json["error"]["exitCode"], 1);
     assert_eq!(out(&output), "");
 }

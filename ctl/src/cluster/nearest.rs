@@ -38,7 +38,10 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         if meant == Some(name) || plain(name) == wrong {
             return Some(name);
         }
-        let likeness = strsim::normalized_damerau_levenshtein(&wrong, &plain(name));
+        let right = plain(name);
+        // `port` for `httpPort`: as good as one slip in three letters.
+        let within = wrong.len() >= 4 && (right.contains(&wrong) || right.len() >= 4 && wrong.contains(&right));
+        let likeness = strsim::normalized_damerau_levenshtein(&wrong, &right).max(if within { 0.66 } else { 0.0 });
         if likeness >= 0.6 && best.is_none_or(|(most, _)| likeness > most) {
             best = Some((likeness, name));
         }
@@ -70,5 +73,6 @@ mod tests {
         assert_eq!(nearest("workr", roles), Some("Worker"));
         assert_eq!(nearest("master", roles), Some("ControlPlane"));
         assert_eq!(nearest("postgres", roles), None);
+        assert_eq!(nearest("port", ["httpPort"]), Some("httpPort"));
     }
 }

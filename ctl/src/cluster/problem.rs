@@ -134,7 +134,8 @@ fn blacked_out(text: &str) -> String {
 fn secret_value(line: &str) -> Option<usize> {
     line.match_indices(':').map(|(colon, _)| colon).find_map(|colon| {
         let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
-        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').map_or(0, |at| at + 1);
+        let start = before.char_indices().rfind(|(_, c)| !c.is_ascii_alphanumeric() && *c != '_' && *c != '-');
+        let start = start.map_or(0, |(at, c)| at + c.len_utf8());
         (names_a_secret(&before[start..]) && !line[colon + 1..].trim().is_empty()).then_some(colon + 1)
     })
 }

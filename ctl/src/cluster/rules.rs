@@ -58,6 +58,8 @@ fn counts(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Problem>) {
     let Some(list) = root.at(&["spec", "hosts"]) else { return };
     let Value::List(items) = &list.value else { return };
     let minimum = root.at(&["spec", "minimumHosts"]).and_then(Node::integer).unwrap_or(8);
+    // Out of range is told by the schema; counting against it would tell it twice.
+    let minimum = if (2..=8).contains(&minimum) { minimum } else { 2 };
     // The list's own place is its first dash; one character of it is mark enough.
     let place = list.span.start..list.span.start + 1;
     let tell = |message: String, label: String| Problem::at(place.clone(), message).path("spec.hosts").label(label);
@@ -74,6 +76,10 @@ fn counts(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Problem>) {
     let Some(roles) = roles.filter(|roles| roles.iter().all(|role| ["ControlPlane", "Worker"].contains(role))) else {
         return;
     };
+    if !roles.is_empty() && !roles.contains(&"Worker") {
+        problems.push(tell("no host is a worker".into(), "these hosts".into()).hint("services run on workers; give at least one host `role: Worker`"));
+        return;
+    }
     let planes = roles.iter().filter(|role| **role == "ControlPlane").count();
     let single = planes == 1 && minimum < 4;
     if !roles.is_empty() && !([3, 5, 7].contains(&planes) || single) {
@@ -88,9 +94,6 @@ fn counts(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Problem>) {
             tell(format!("{planes} of the {} hosts {are} control planes; {possible} are possible", roles.len()), "these hosts".into())
                 .hint(why),
         );
-    }
-    if !roles.is_empty() && planes == roles.len() {
-        problems.push(tell("no host is a worker".into(), "these hosts".into()).hint("services run on workers; give at least one host `role: Worker`"));
     }
 }
 
@@ -180,17 +183,41 @@ fn addresses(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Problem>) {
         if let Some((range, why)) = reserved(Ipv4Net::from(address)) {
             problems.push(problem(format!("{address} cannot be a host's address: {range} {why}")).label("not a host's address"));
         }
-        for (what, range) in [("pods", pods), ("services", services)] {
-            if let Some((range, _)) = range.filter(|(range, _)| range.contains(&address)) {
-                let field = if what == "pods" { "podCIDR" } else { "serviceCIDR" };
-                problems.push(
-                    problem(format!("{address} lies in the range of the {what} ({range})"))
-                        .label(format!("inside spec.network.{field}"))
-                        .hint(format!("set `spec.network.{field}` to a range that the hospital does not use")),
-                );
-            }
+    }
+    for (field, what, range) in [("podCIDR", "pods", pods), ("serviceCIDR", "services", services)] {
+        if let Some((range, node)) = range {
+            meets_hosts(field, what, range, node, hosts, problems);
         }
     }
+}
+
+/// One mistake in the range is told once, at the range; where the range is the default one, at the first host in it.
+fn meets_hosts(
+    field: &str,
+    what: &str,
+    range: Ipv4Net,
+    node: Option<&Node>,
+    hosts: &[Seen<'_>],
+    problems: &mut Vec<Problem>,
+) {
+    let within: Vec<(Ipv4Addr, &Seen<'_>, &Node)> = hosts
+        .iter()
+        .filter_map(|host| host.address().map(|(address, node)| (address, host, node)))
+        .filter(|(address, ..)| range.contains(address))
+        .collect();
+    let Some((address, host, host_node)) = within.first() else { return };
+    let more = match within.len() {
+        1 => String::new(),
+        count => format!(" and {} more hosts", count - 1),
+    };
+    let hint = format!("set `spec.network.{field}` to a range that the hospital does not use");
+    let (span, path, label) = match node {
+        Some(node) => (&node.span, format!("spec.network.{field}"), "holds addresses of hosts".to_owned()),
+        None => (&host_node.span, host.path("address"), format!("inside spec.network.{field}")),
+    };
+    problems.push(
+        Problem::at(span.clone(), format!("the range of the {what} ({range}) holds {address}{more}")).path(path).label(label).hint(hint),
+    );
 }
 
 fn size(field: &str, range: Ipv4Net, node: &Node, fewest: u8, most: u8, hosts: usize, problems: &mut Vec<Problem>) {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::Ipv4Net;
 use serde_json::Value as Json;
@@ -48,10 +49,9 @@ fn without_null(schema: &mut Json) {
 
 /// Everything in the file that the schema does not allow.
 pub fn check(root: &Node) -> Vec<Problem> {
-    let schema = schema();
-    let homes = homes(&schema);
-    let mut checker = Checker { root: &schema, homes, problems: Vec::new() };
-    checker.value(root, &schema, &Place::root(root));
+    static SCHEMA: LazyLock<Json> = LazyLock::new(schema);
+    let mut checker = Checker { root: &SCHEMA, homes: homes(&SCHEMA), problems: Vec::new() };
+    checker.value(root, &SCHEMA, &Place::root(root));
     checker.problems
 }
 
@@ -175,7 +175,8 @@ impl Checker<'_> {
             // A misspelt field is told as such; that it is also missing says nothing new.
             let misspelt = entries.iter().any(|entry| {
                 let known = properties(schema).any(|(known, _)| known == entry.key);
-                !known && nearest(&entry.key, properties(schema).map(|(name, _)| name)) == Some(name)
+                let meant = nearest(&entry.key, properties(schema).map(|(name, _)| name)) == Some(name);
+                !known && (meant || name == "identityFile" && names_a_secret(&entry.key))
             });
             if there || misspelt {
                 continue;
@@ -368,6 +369,9 @@ fn wrong_type(node: &Node, wanted: &str, schema: &Json, place: &Place) -> Proble
         (Value::Float(text), "integer") if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
             Problem::at(span, "the number is too large").label("too large")
         }
+        (Value::Text(_), "object") => Problem::at(span, "must be fields, found text")
+            .label("not fields")
+            .hint("a field is `name: value`, with a colon and a space"),
         (Value::Map(_) | Value::Text(_), "array") => Problem::at(span, format!("must be a list, found {}", describe(&node.value)))
             .label("not a list")
             .hint("start each item with `- `, or write [first, second]"),
@@ -441,7 +445,7 @@ fn dns_label(text: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let repaired: String = text.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).collect();
-    let repaired = repaired.trim_matches('-').to_owned();
+    let repaired = repaired.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
     let hint = (!repaired.is_empty()).then(|| format!("write `{repaired}`"));
     Err((format!("{} is not a name: lower-case letters, digits and `-` inside", quoted(text)), hint))
 }

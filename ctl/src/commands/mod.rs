@@ -76,15 +76,13 @@ impl Command {
         }
     }
 
-    /// What to tell a person who pressed Ctrl-C: what is safe, and how to go on.
-    pub fn when_interrupted(&self) -> &'static str {
+    /// What to tell a person who pressed Ctrl-C in the middle: what is safe. Nothing if there is no middle.
+    pub fn when_interrupted(&self) -> Option<&'static str> {
         match self {
-            Command::Bootstrap(_) => {
-                "interrupted; what is done stays done and every step is safe to repeat: run the same command to go on"
-            }
-            Command::Reset(_) => "interrupted; some hosts may be half reset: run the same command to finish",
-            Command::Bundle(_) => "interrupted; finished components are kept: run the same command to go on",
-            _ => "interrupted",
+            Command::Bootstrap(_) => Some("what is done stays done, and every step is safe to repeat"),
+            Command::Reset(_) => Some("some hosts may be reset and others not, and every step is safe to repeat"),
+            Command::Bundle(_) => Some("finished components are kept"),
+            _ => None,
         }
     }
 }

@@ -11,8 +11,6 @@ pub struct Args {}
 
 /// The Kubernetes minor that this hzctl brings up.
 pub const KUBERNETES: &str = "1.36";
-/// The format of bundles that this hzctl reads.
-pub const BUNDLE_FORMAT: u32 = 1;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,7 +29,7 @@ pub async fn run(_args: Args, printer: &mut Printer) -> Result<ExitStatus, Failu
     let version = Version {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("HZCTL_COMMIT").filter(|commit| !commit.is_empty()),
-        bundle_format: BUNDLE_FORMAT,
+        bundle_format: hz_bundle::manifest::SCHEMA_VERSION,
         kubernetes: KUBERNETES,
         cluster_api: "hz.hospital/v1alpha1",
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
