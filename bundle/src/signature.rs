@@ -5,6 +5,7 @@ use std::io::{Cursor, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
 use serde::Serialize;
 
@@ -100,7 +101,10 @@ impl SigningKey {
             act: format!("read the signing key {}", path.display()),
             reason: format!("{e} (a minisign secret key without a password is needed: minisign -G -W)"),
         };
-        let secret = SecretKeyBox::from(text).into_unencrypted_secret_key().map_err(fail)?;
+        let secret = match without_checksum(&text) {
+            Some(secret) => secret,
+            None => SecretKeyBox::from(text).into_unencrypted_secret_key().map_err(fail)?,
+        };
         let public = PublicKey::from_secret_key(&secret).map_err(fail)?;
         Ok(Self { secret, public })
     }
@@ -180,6 +184,13 @@ impl VerifyingKey {
         let comment = signature.trusted_comment().map_err(|e| SignatureError::Malformed(e.to_string()))?;
         Ok(Signed { key_id: self.id(), comment })
     }
+}
+
+/// A key as `minisign -G -W` up to 0.11 writes it: not encrypted, and with zeros for its checksum.
+fn without_checksum(text: &str) -> Option<SecretKey> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.lines().nth(1)?.trim()).ok()?;
+    let plain = bytes.len() == 158 && bytes[2..4] == [0, 0] && bytes[126..].iter().all(|byte| *byte == 0);
+    if plain { SecretKey::from_bytes(&bytes).ok() } else { None }
 }
 
 fn key_id(number: &[u8]) -> String {

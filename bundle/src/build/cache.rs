@@ -54,14 +54,18 @@ impl Cache {
     }
 
     /// Opens a cache, making it at the first use, and clears what a killed build left behind.
-    /// One build at a time: the lock is held as long as the returned file lives.
-    pub fn open(root: &Path) -> Result<(Self, File)> {
+    /// One build at a time: the lock is held as long as the returned file lives, and `waiting` is
+    /// called if somebody else holds it.
+    pub fn open(root: &Path, waiting: impl FnOnce()) -> Result<(Self, File)> {
         let act = || format!("open the cache {}", root.display());
         for folder in ["components", "kept", "tmp", "logs"] {
             fs::create_dir_all(root.join(folder)).map_err(Error::io(act()))?;
         }
         let lock = File::create(root.join("lock")).map_err(Error::io(act()))?;
-        lock.lock().map_err(Error::io(act()))?;
+        if lock.try_lock().is_err() {
+            waiting();
+            lock.lock().map_err(Error::io(act()))?;
+        }
         let cache = Self { root: root.into() };
         for item in fs::read_dir(cache.tmp()).map_err(Error::io(act()))?.flatten() {
             let _ = remove_tree(&item.path()); // what cannot be removed now costs space, nothing else

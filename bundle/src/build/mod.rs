@@ -81,6 +81,8 @@ pub struct Options<'a> {
 /// What happened, for whoever watches. Called from several threads.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
+    /// Another build holds the cache; this one goes on after it.
+    Waiting,
     /// What lies ahead, as far as it can be seen.
     Plan {
         /// Components in all.
@@ -179,7 +181,7 @@ pub fn build(options: &Options<'_>, watch: Watch<'_>) -> Result<Built> {
     let begun = Instant::now();
     let list = ComponentList::load(&options.list).map_err(Error::List)?;
     check_sources(&list, options.from)?;
-    let (cache, _lock) = Cache::open(&options.cache)?;
+    let (cache, _lock) = Cache::open(&options.cache, || watch(Event::Waiting))?;
 
     // A first look believes sizes. Only if bytes are needed from the cache are they hashed.
     let maker = make::Maker::new(options, &cache, watch);

@@ -110,6 +110,8 @@ struct Walk<'a> {
     manifest: &'a Manifest,
     expected: BTreeMap<&'a str, &'a Slot>,
     by_place: BTreeMap<u64, &'a Slot>,
+    /// Where the last file ends.
+    due_end: u64,
     found: Vec<Slot>,
     seen: BTreeMap<String, u64>,
     faults: Vec<Fault>,
@@ -123,6 +125,7 @@ impl<'a> Walk<'a> {
             manifest,
             expected: expected.iter().map(|slot| (slot.name.as_str(), slot)).collect(),
             by_place: expected.iter().map(|slot| (slot.header_at, slot)).collect(),
+            due_end: expected.last().map_or(0, Slot::end),
             found: Vec::new(),
             seen: BTreeMap::new(),
             faults: Vec::new(),
@@ -151,6 +154,10 @@ impl<'a> Walk<'a> {
                     if slot.data_at.saturating_add(slot.size) > self.length {
                         break true;
                     }
+                }
+                At::Garbage(_) if at == self.due_end => {
+                    self.check_end(at)?;
+                    break false;
                 }
                 At::Garbage(reason) => {
                     let detail = format!("{reason}; nothing after it can be found");
@@ -232,7 +239,7 @@ impl<'a> Walk<'a> {
         let missing: Vec<&Slot> =
             self.expected.values().copied().filter(|slot| !self.seen.contains_key(&slot.name)).collect();
         if cut {
-            let whole = self.by_place.values().next_back().map_or(0, |slot| slot.end() + 2 * BLOCK);
+            let whole = self.due_end + 2 * BLOCK;
             let detail = format!("it ends at byte {} of {whole}; {} files after that are missing", self.length, missing.len());
             let offset = Some(self.length);
             self.faults.push(Fault { problem: Problem::Truncated, offset, ..fault("the archive", detail) });

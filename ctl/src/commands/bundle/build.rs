@@ -145,6 +145,7 @@ enum News {
 impl News {
     fn of(event: &Event<'_>) -> Option<Self> {
         Some(match *event {
+            Event::Waiting => News::Note("another build is running; waiting for it".into()),
             Event::Plan { to_make, .. } => News::Plan(planned(to_make)),
             Event::Start { component, lane } => News::Started(component.into(), lane),
             Event::Finish { component, cached: false, .. } => News::Finished(component.into()),
@@ -174,6 +175,10 @@ fn planned(to_make: &[build::ToMake]) -> Vec<Planned> {
 async fn tell(printer: &Printer, mut news: UnboundedReceiver<News>) -> Option<Telling> {
     let mut telling: Option<Telling> = None;
     while let Some(mut news) = news.recv().await {
+        if let (None, News::Note(text)) = (&telling, &news) {
+            printer.screen().say(text);
+            continue;
+        }
         let plan = match &mut news {
             News::Plan(steps) => std::mem::take(steps),
             _ => Vec::new(),
