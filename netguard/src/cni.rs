@@ -46,8 +46,8 @@ impl CniConfig {
                 {
                     "type": "portmap",
                     "capabilities": { "portMappings": true },
-                    // Hosts of today have no iptables; the plugin would look for it first.
-                    "backend": "nftables",
+                    // No "backend": the plugin takes iptables where the host has it, and nftables otherwise. To insist on
+                    // nftables fails on Debian 12, whose nft crashes over the tables of a kube-proxy with a newer one.
                     "snat": true,
                 },
             ],

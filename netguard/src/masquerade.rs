@@ -37,16 +37,18 @@ impl Masquerade {
         let mut script = removal();
         let _ = writeln!(script, "table inet {TABLE} {{");
         for family in Family::ALL {
-            let Words { kind, set, .. } = words(family);
+            // `typeof`, not `type`: a set that the nft of Debian 13 declares by type makes the nft of Debian 12 crash when
+            // it reads any table of the host, its own too.
+            let Words { ip, set } = words(family);
             let inside = list(self.inside.iter().filter(|range| Family::of_range(range) == family));
             let _ = writeln!(
                 script,
-                "\tset {set} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {inside} }}\n\t}}"
+                "\tset {set} {{\n\t\ttypeof {ip} daddr\n\t\tflags interval\n\t\telements = {{ {inside} }}\n\t}}"
             );
         }
         let _ = writeln!(script, "\tchain leaving {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;");
         for own in &self.own {
-            let Words { ip, set, .. } = words(Family::of_range(own));
+            let Words { ip, set } = words(Family::of_range(own));
             let _ = writeln!(script, "\t\t{ip} saddr {own} {ip} daddr != @{set} masquerade");
         }
         script.push_str("\t}\n}\n");
@@ -62,14 +64,13 @@ pub fn removal() -> String {
 
 struct Words {
     ip: &'static str,
-    kind: &'static str,
     set: &'static str,
 }
 
 fn words(family: Family) -> Words {
     match family {
-        Family::V4 => Words { ip: "ip", kind: "ipv4_addr", set: "inside4" },
-        Family::V6 => Words { ip: "ip6", kind: "ipv6_addr", set: "inside6" },
+        Family::V4 => Words { ip: "ip", set: "inside4" },
+        Family::V6 => Words { ip: "ip6", set: "inside6" },
     }
 }
 
@@ -100,9 +101,9 @@ mod tests {
             "add table inet hz-netguard\n\
              delete table inet hz-netguard\n\
              table inet hz-netguard {\n\
-             \tset inside4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n\
+             \tset inside4 {\n\t\ttypeof ip daddr\n\t\tflags interval\n\
              \t\telements = { 10.77.0.11/32, 10.77.0.12/32, 10.244.0.0/16, 224.0.0.0/4 }\n\t}\n\
-             \tset inside6 {\n\t\ttype ipv6_addr\n\t\tflags interval\n\t\telements = { ff00::/8 }\n\t}\n\
+             \tset inside6 {\n\t\ttypeof ip6 daddr\n\t\tflags interval\n\t\telements = { ff00::/8 }\n\t}\n\
              \tchain leaving {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\
              \t\tip saddr 10.244.0.0/24 ip daddr != @inside4 masquerade\n\t}\n}\n"
         );

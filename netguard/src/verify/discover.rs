@@ -53,7 +53,7 @@ impl Discovery {
     /// Look for both.
     pub async fn look(&self, args: &Args, servers: &[IpAddr]) -> Discovered {
         let begun = Instant::now();
-        let learned = tokio::time::timeout(PATIENCE * 2, self.from_api(args)).await;
+        let learned = tokio::time::timeout(PATIENCE * 2, self.ask_api(args)).await;
         let outcome = learned.unwrap_or_else(|_| Err("timeout".into()));
         let address = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|text| text.parse().ok());
         let check = |outcome| {
@@ -62,13 +62,13 @@ impl Discovery {
         match outcome {
             Ok((peers, resolvers)) => Discovered { checks: vec![check(Ok(()))], peers, resolvers },
             Err(why) => {
-                let peers = from_dns(args, servers).await;
+                let peers = ask_dns(args, servers).await;
                 Discovered { checks: vec![check(Err(why))], peers, resolvers: vec![] }
             }
         }
     }
 
-    async fn from_api(&self, args: &Args) -> Result<(Vec<Target>, Vec<Target>), String> {
+    async fn ask_api(&self, args: &Args) -> Result<(Vec<Target>, Vec<Target>), String> {
         let client = self.client.get_or_try_init(connect).await?;
         let list = |namespace: &str, service: &str| {
             let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
@@ -101,7 +101,7 @@ fn targets(slices: &[EndpointSlice]) -> Vec<Target> {
     found
 }
 
-async fn from_dns(args: &Args, servers: &[IpAddr]) -> Vec<Target> {
+async fn ask_dns(args: &Args, servers: &[IpAddr]) -> Vec<Target> {
     for server in servers {
         if let Ok(found) = dns::ask(SocketAddr::new(*server, 53), &args.peers_name(), PATIENCE).await {
             return found.into_iter().map(|address| Target { node: String::new(), address: address.into() }).collect();
