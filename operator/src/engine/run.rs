@@ -181,7 +181,12 @@ where
     let outcome = match &object.0 {
         Ok(readable) => reconcile(Arc::new(engine.reporter.freshened(readable))).await,
         Err(invalid) => {
-            let told = engine.reporter.report_malformed(object.as_ref(), &invalid.error).await;
+            let message = format!(
+                "cannot read this object: {}; `kubectl explain {}.spec` says what is expected",
+                invalid.error,
+                kind.to_lowercase()
+            );
+            let told = engine.reporter.report_malformed(object.as_ref(), &message).await;
             told.map(|()| Next::OnChange)
         }
     };

@@ -107,6 +107,25 @@ impl Lab {
                 }
             }
         }
+        self.sweep_namespaces().await;
+    }
+
+    /// Namespaces go when their controller has emptied them; play it.
+    async fn sweep_namespaces(&self) {
+        let namespaces = self.of("Namespace", None);
+        for namespace in namespaces.list(&ListParams::default()).await.unwrap() {
+            let name = namespace.name_any();
+            if !name.starts_with("hospital-") {
+                continue;
+            }
+            self.delete("Namespace", None, &name).await;
+            let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+            let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+                .header("content-type", "application/json")
+                .body(serde_json::to_vec(&body).unwrap())
+                .unwrap();
+            self.admin.request::<Value>(request).await.unwrap();
+        }
     }
 
     /// Deletes one object, at once.
@@ -162,7 +181,11 @@ impl Lab {
                 let name = object.name_any();
                 // The server's own: every namespace has it.
                 if name != "kube-root-ca.crt" && name != "default" {
-                    found.push((kind.kind.to_owned(), name, serde_json::to_value(object).unwrap()));
+                    let mut object = serde_json::to_value(object).unwrap();
+                    // Items of a list do not repeat what they are.
+                    object["apiVersion"] = json!(kind.api_version());
+                    object["kind"] = json!(kind.kind);
+                    found.push((kind.kind.to_owned(), name, object));
                 }
             }
         }
