@@ -157,7 +157,8 @@ impl Server<'_> {
     }
 
     fn configuration(&self) -> DynamicObject {
-        let file = serde_yaml::to_string(&patroni::file(self.name, self.spec)).expect("JSON is YAML");
+        // As JSON, which is YAML too: Patroni's parser takes a bare `off` for a boolean, and JSON has quotes.
+        let file = serde_json::to_string_pretty(&patroni::file(self.name, self.spec)).expect("a value is plain data");
         object::<ConfigMap>(
             self.configuration_name(),
             json!({ "data": { "patroni.yml": file, "take_over.py": patroni::TAKE_OVER } }),
@@ -251,8 +252,10 @@ impl Server<'_> {
     fn environment(&self) -> Value {
         let system = system_secret(self.name);
         json!([
-            pod::from_field("PATRONI_NAME", "metadata.name"),
-            pod::from_field("PATRONI_KUBERNETES_NAMESPACE", "metadata.namespace"),
+            pod::from_field("POD_NAME", "metadata.name"),
+            pod::from_field("POD_NAMESPACE", "metadata.namespace"),
+            pod::variable("PATRONI_NAME", "$(POD_NAME)"),
+            pod::variable("PATRONI_KUBERNETES_NAMESPACE", "$(POD_NAMESPACE)"),
             pod::from_field("PATRONI_KUBERNETES_POD_IP", "status.podIP"),
             pod::variable("PATRONI_RESTAPI_CONNECT_ADDRESS", format!("$(PATRONI_KUBERNETES_POD_IP):{REST_PORT}")),
             pod::variable("PATRONI_POSTGRESQL_CONNECT_ADDRESS", format!("$(PATRONI_KUBERNETES_POD_IP):{PORT}")),

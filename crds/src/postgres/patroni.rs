@@ -28,8 +28,8 @@ pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
         // A silent primary is given up after `ttl`, the least that Patroni takes. Two retries and a pause fit into it,
         // so that one slow answer of the API server does not cost the primary.
         "ttl": 20,
-        "loop_wait": 3,
-        "retry_timeout": 8,
+        "loop_wait": 2,
+        "retry_timeout": 9,
         "maximum_lag_on_failover": 1_048_576,
         // A crashed primary is not waited for when another can take over at once.
         "primary_start_timeout": 0,

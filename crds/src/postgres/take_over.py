@@ -2,6 +2,8 @@
 
 Patroni labels its own pod only. A machine that has gone silent cannot take the label `primary` off its pod, and half
 of all new connections would go there until Kubernetes gives the machine up. So the new primary takes it off for it.
+
+Patroni keeps its own variables from what it calls, so the pod's name comes by others.
 """
 
 import json
@@ -44,7 +46,7 @@ def still_primary():
 
 
 def relabel(scope, me):
-    pods = f"/api/v1/namespaces/{os.environ['PATRONI_KUBERNETES_NAMESPACE']}/pods"
+    pods = f"/api/v1/namespaces/{os.environ['POD_NAMESPACE']}/pods"
     found = call("GET", f"{pods}?labelSelector={SCOPE}%3D{scope},{ROLE}%3Dprimary")
     for pod in found["items"]:
         name = pod["metadata"]["name"]
@@ -57,7 +59,7 @@ def main():
     _, _, role, scope = sys.argv
     if role not in ("primary", "master", "promoted"):
         return
-    me = os.environ["PATRONI_NAME"]
+    me = os.environ["POD_NAME"]
     deadline = time.monotonic() + 60
     # Patroni may call while the promotion is still under way.
     while time.monotonic() < deadline:
