@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Measures hzctl against the serial script on fresh labs, in turn, and prints the table of docs/benchmarks.md.
-# RUNS sets how often each (3 takes about an hour on two cores). Let nothing else run on the machine meanwhile.
+# Every figure is a ratio against a baseline of the same run. Prints tables for docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
-exec cargo run --quiet -p hz-e2e -- bench bootstrap --runs "${RUNS:-3}"
+echo "## Bundle"
+cargo bench --quiet -p hz-bundle
+echo "## Operator"
+cargo bench --quiet -p hz-operator
+echo "## Bootstrap against the serial script"
+cargo run --quiet -p hz-e2e -- bench bootstrap "$@"
