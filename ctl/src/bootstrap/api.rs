@@ -286,7 +286,8 @@ fn object_name(text: &str, namespace: &str) -> Option<ObjectName> {
     })
 }
 
-fn node_look(node: &Node) -> NodeLook {
+/// What a node says of itself.
+pub fn node_look(node: &Node) -> NodeLook {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     NodeLook {

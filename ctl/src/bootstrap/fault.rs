@@ -72,7 +72,9 @@ impl Fault {
     /// A failed program, its output read for causes that we know.
     pub fn from_output(act: impl Into<String>, output: &str) -> Self {
         let known = CAUSES.iter().find(|cause| cause.signs.iter().any(|sign| output.contains(sign)));
-        let last = crate::host::last_lines(output, 6);
+        let noise = |line: &&str| !line.contains("[WARNING") && !line.starts_with("To see the stack trace");
+        let telling: Vec<&str> = output.lines().filter(noise).collect();
+        let last = crate::host::last_lines(&telling.join("\n"), 6);
         match known {
             Some(known) => {
                 let line = output.lines().find(|line| known.signs.iter().any(|sign| line.contains(sign)));

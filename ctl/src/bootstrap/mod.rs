@@ -18,6 +18,9 @@ pub mod site;
 pub mod steps;
 pub mod summary;
 
+#[cfg(test)]
+mod testing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,7 +31,7 @@ use futures::future::join_all;
 use hz_bundle::Bundle;
 
 use self::fault::Fault;
-use self::graph::{End, Outcome, Step};
+use self::graph::{End, Outcome, Step, Timing};
 use self::preflight::{Check, Finding};
 use self::server::Server;
 use self::site::{Parts, Site};
@@ -90,10 +93,10 @@ pub fn site(cluster: Cluster, printer: &Printer) -> Result<(Arc<Site>, Vec<hospi
     let state = state_dir(&cluster.metadata.name);
     let journal = state.join("journal.jsonl");
     let learnt = std::fs::File::open(&journal).map(|file| Weights::learn(std::io::BufReader::new(file)));
-    let expected = match learnt {
-        Ok(weights) => Expected::new(Vec::new()).learnt(&weights),
-        Err(_) => Expected::new(Vec::new()),
-    };
+    let mut expected = Expected::new(plan::outline(&cluster, !wanted.is_empty()));
+    if let Ok(weights) = learnt {
+        expected = expected.learnt(&weights);
+    }
     let progress = Progress::start(printer, expected);
     if let Some(file) = open_journal(&journal) {
         progress.journal(file);
@@ -212,6 +215,11 @@ fn bundle(site: &Site) -> Vec<Finding> {
             found.push(Finding::error(preflight::BUNDLE, "", format!("it has no {path}"), "build the bundle again"));
         }
     }
+    for release in steps::release::all(&site.cluster) {
+        if steps::release::chart_file(manifest, release.name).is_none() {
+            found.push(Finding::error(preflight::BUNDLE, "", format!("it has no chart {}", release.name), "build the bundle again"));
+        }
+    }
     found
 }
 
@@ -242,8 +250,14 @@ pub async fn find_api(site: &Site) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Run all steps.
-pub async fn run(site: &Arc<Site>, steps: Vec<Step>, epoch: Instant) -> Ran {
+/// Something that was done before the graph, as a timing like those of its steps.
+pub fn timing(phase: &'static str, begun: f64, epoch: Instant) -> Timing {
+    let ended = epoch.elapsed().as_secs_f64();
+    Timing { id: phase.to_owned(), phase, host: None, begun, ended, changed: false }
+}
+
+/// Run all steps. `before` is what was done until now.
+pub async fn run(site: &Arc<Site>, steps: Vec<Step>, before: Vec<Timing>, epoch: Instant) -> Ran {
     // Hosts serve each other only where there is something to copy.
     let mut helpers = tokio::task::JoinSet::new();
     if copies(site, &steps).await {
@@ -251,7 +265,8 @@ pub async fn run(site: &Arc<Site>, steps: Vec<Step>, epoch: Instant) -> Ran {
             helpers.spawn(copy::keep_serving(site.clone(), server));
         }
     }
-    let outcome = graph::run(site, steps, epoch).await;
+    let mut outcome = graph::run(site, steps, epoch).await;
+    outcome.timings = before.into_iter().chain(outcome.timings).collect();
     helpers.abort_all();
     let took = epoch.elapsed().as_secs_f64();
     let failed_hosts: BTreeMap<String, String> = outcome

@@ -40,12 +40,14 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     }
     let epoch = Instant::now();
     let (mut site, wanted) = work::site(cluster, printer)?;
+    let begun = epoch.elapsed().as_secs_f64();
     let unmet = work::meet(&site).await;
+    let before = vec![work::timing("connect", begun, epoch)];
     let id = work::identity(&site);
     if let Some(site) = Arc::get_mut(&mut site) {
         site.id = id;
     }
-    let result = go(&args, &site, &unmet, wanted, waived, epoch, printer).await;
+    let result = go(&args, &site, &unmet, wanted, waived, (before, epoch), printer).await;
     site.progress.finish(matches!(result, Ok(ExitStatus::Success) | Err(End::Ran(ExitStatus::Success, _))));
     let (status, ran) = match result {
         Ok(status) => return Ok(status),
@@ -80,11 +82,13 @@ async fn go(
     unmet: &[(String, Fault)],
     wanted: Vec<work::steps::hospital::Wanted>,
     waived: Vec<String>,
-    epoch: Instant,
+    (mut before, epoch): (Vec<graph::Timing>, Instant),
     printer: &mut Printer,
 ) -> Result<ExitStatus, End> {
+    let begun = epoch.elapsed().as_secs_f64();
     // The API is asked while the preflight goes on: on a finished cluster that is half of the work.
     let (findings, found) = tokio::join!(work::preflight(site, unmet, &waived), work::find_api(site));
+    before.push(work::timing("preflight", begun, epoch));
     report(args.check, site, &findings, printer)?;
     if preflight::blocks(&findings) {
         let failure = Failure::new(ExitStatus::Preflight, "the preflight found what must be mended; nothing was changed")
@@ -102,7 +106,7 @@ async fn go(
         return dry(site, &steps, printer).await.map_err(End::from);
     }
     remember(site)?;
-    let ran = work::run(site, steps, epoch).await;
+    let ran = work::run(site, steps, before, epoch).await;
     let status = work::verdict(site, &ran)?;
     Err(End::Ran(status, Box::new(ran)))
 }

@@ -88,6 +88,8 @@ pub struct Session {
     pub stdout: ChildStdout,
     /// Its standard error.
     pub stderr: ChildStderr,
+    /// Its place among the channels of the connection.
+    pub place: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// Why a host could not be talked to, or a command there could not be run.

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::{Call, Ended, Host, HostError, Session, last_lines, quote};
+
+/// Channels in one connection: sshd allows ten unless it is told otherwise.
+const CHANNELS: usize = 9;
 
 /// How to reach one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub struct Ssh {
     target: Target,
     socket: PathBuf,
     master: Mutex<Option<Child>>,
+    channels: Arc<Semaphore>,
     // Held so that the folder of the socket outlives it.
     _sockets: Arc<Sockets>,
 }
@@ -65,7 +69,8 @@ pub struct Ssh {
 impl Ssh {
     /// A host that is not connected yet.
     pub fn new(target: Target, sockets: &Arc<Sockets>, index: usize) -> Self {
-        Ssh { target, socket: sockets.0.join(index.to_string()), master: Mutex::new(None), _sockets: sockets.clone() }
+        let (master, channels) = (Mutex::new(None), Arc::new(Semaphore::new(CHANNELS)));
+        Ssh { target, socket: sockets.0.join(index.to_string()), master, channels, _sockets: sockets.clone() }
     }
 
     fn base(&self) -> Command {
@@ -81,6 +86,11 @@ impl Ssh {
         command.arg(remote_line(&self.target.user, &call.argv));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, HostError> {
+        let place = self.channels.clone().acquire_owned().await;
+        place.map_err(|error| HostError::Client { message: error.to_string() })
     }
 
     async fn ensure_master(&self) -> Result<(), HostError> {
@@ -134,6 +144,7 @@ impl Host for Ssh {
     fn run(&self, call: Call) -> BoxFuture<'_, Result<Ended, HostError>> {
         Box::pin(async move {
             self.ensure_master().await?;
+            let _place = self.place().await?;
             let mut child =
                 self.remote(&call).spawn().map_err(|error| HostError::Client { message: error.to_string() })?;
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -164,13 +175,14 @@ impl Host for Ssh {
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Session, HostError>> {
         Box::pin(async move {
             self.ensure_master().await?;
+            let place = Some(self.place().await?);
             let client = |message: String| HostError::Client { message };
             let mut child = self.remote(&call).spawn().map_err(|error| client(error.to_string()))?;
             let lost = || client("a pipe to ssh is missing".into());
             let stdin = child.stdin.take().ok_or_else(lost)?;
             let stdout = child.stdout.take().ok_or_else(lost)?;
             let stderr = child.stderr.take().ok_or_else(lost)?;
-            Ok(Session { child, stdin, stdout, stderr })
+            Ok(Session { child, stdin, stdout, stderr, place })
         })
     }
 }

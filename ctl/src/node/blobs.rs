@@ -97,6 +97,8 @@ pub fn receive(input: impl Read) -> Result<Report, NodeError> {
 
 /// Remove what interrupted copies left behind; their writers are gone or about to be.
 fn sweep() {
+    // Blobs that are written now are hashed now; those of an earlier boot were looked at before we were asked.
+    let _ = fs::write(super::facts::BLOBS_SEEN, "");
     for entry in fs::read_dir(store()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((_, pid)) = name.split_once(".part") else { continue };

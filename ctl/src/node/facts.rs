@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 use super::types::{Address, Disk, Facts, FactsRequest, Leftovers, Marker};
 use super::{BUNDLE_DIR, MARKER, kernel, output_of};
 
+/// There since blobs of this boot were looked at, or written.
+pub const BLOBS_SEEN: &str = "/run/hzctl-blobs-seen";
 /// Units that we look at.
 pub const UNITS: [&str; 3] = ["containerd.service", "kubelet.service", "hz-apiserver-balancer.service"];
 /// Programs of the operating system that we call.
@@ -189,6 +191,7 @@ fn packages(names: &[String]) -> BTreeMap<String, String> {
 
 fn blobs() -> (Vec<String>, String) {
     let dir = PathBuf::from(BUNDLE_DIR).join("blobs/sha256");
+    weed(&dir);
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     // Half-written blobs carry a suffix until their hash was checked, so a name of 64 digits is a whole blob.
     let mut names: Vec<String> = entries
@@ -200,16 +203,33 @@ fn blobs() -> (Vec<String>, String) {
     (names, manifest.map(|bytes| hex(&Sha256::digest(bytes))).unwrap_or_default())
 }
 
+/// After a boot, blobs that a power cut damaged are thrown out: each is read once. That it was done is noted where
+/// a boot forgets it.
+fn weed(dir: &Path) {
+    if !dir.exists() || Path::new(BLOBS_SEEN).exists() {
+        return;
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.len() == 64 && hash_file(&entry.path()).is_ok_and(|hash| hash != name) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::write(BLOBS_SEEN, "");
+}
+
 /// Hashes of files, remembered by inode, size and times of change: a file that was not touched since is not
 /// read again. The change time cannot be set back without root, who could change our memory as well.
 fn hashes(paths: &[String]) -> BTreeMap<String, String> {
-    let store = Path::new("/var/lib/hzctl/hashes.json");
+    // A power cut can lose bytes whose inode was written, so the memory is where a boot forgets it.
+    let store = Path::new("/run/hzctl-hashes.json");
     let known: BTreeMap<String, (String, String)> =
         fs::read(store).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let mut next = BTreeMap::new();
     for path in paths {
         let Ok(meta) = fs::metadata(path) else { continue };
-        let seal = format!("{} {} {} {}", meta.ino(), meta.len(), meta.mtime_nsec() + meta.mtime() * 1_000_000_000, meta.ctime_nsec() + meta.ctime() * 1_000_000_000);
+        let (written, changed) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+        let seal = format!("{} {} {written:?} {changed:?}", meta.ino(), meta.len());
         let hash = match known.get(path) {
             Some((old, hash)) if *old == seal => Some(hash.clone()),
             _ => hash_file(Path::new(path)).ok(),
@@ -218,7 +238,7 @@ fn hashes(paths: &[String]) -> BTreeMap<String, String> {
             next.insert(path.clone(), (seal, hash));
         }
     }
-    if next != known && store.parent().is_some_and(Path::exists) {
+    if next != known {
         let _ = serde_json::to_vec(&next).map(|bytes| fs::write(store, bytes));
     }
     next.into_iter().map(|(path, (_, hash))| (path, hash)).collect()

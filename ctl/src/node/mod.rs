@@ -74,6 +74,9 @@ pub fn run(act: &str, argv: &[&str]) -> Result<String, NodeError> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let words = match String::from_utf8_lossy(&output.stderr) {
+        silent if silent.trim().is_empty() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        words => words.into_owned(),
+    };
     Err(NodeError::new(act, crate::host::last_lines(&words, 5)))
 }

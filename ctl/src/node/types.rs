@@ -191,6 +191,8 @@ pub struct Marker {
     pub host: String,
     /// `ControlPlane` or `Worker`.
     pub role: String,
+    /// Whether a whole cluster was seen to be served from here. From then on nothing here is ever begun anew.
+    pub served: bool,
 }
 
 /// Files to have on a host.

@@ -74,7 +74,7 @@ pub fn undo(request: &UndoRequest) -> Result<Report, NodeError> {
         empty(Path::new(&request.volumes));
         report.changed.push("volumes".into());
     }
-    for part in ["bundle", "charts", "debs", "bin", "hashes.json"] {
+    for part in ["bundle", "charts", "debs", "bin"] {
         remove(&Path::new("/var/lib/hzctl").join(part));
     }
     let _ = output_of(&["systemctl", "daemon-reload"]);

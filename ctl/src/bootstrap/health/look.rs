@@ -29,7 +29,7 @@ pub async fn all(cluster: &Cluster, api: &Api, server: &Server) -> Result<Vec<It
         api.nodes(),
         members,
         api.releases(),
-        verify::add_ons_of(api.client.clone()),
+        verify::add_ons_of(api.client.clone(), 0),
         objects(api.client.clone()),
     );
     let mut items = nodes_of(cluster, &nodes?);

@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, Role};
 use crate::node::types::Dial;
 
 /// Port for the copy of the bundle between hosts; open only while a bootstrap runs.
-pub const COPY: u16 = 16480;
+pub const COPY: u16 = 16444;
 
 /// Ports that a host of this role listens on.
 pub fn needed(role: Role, http_port: u16) -> Vec<u16> {

@@ -61,15 +61,17 @@ pub fn join(node: &NodeIdentity, control_plane: bool, token: &str) -> String {
 
 /// The file a joining host discovers the cluster by. `authority` is base64 of the PEM.
 pub fn discovery(authority: &str) -> String {
+    // As kubeadm writes its own cluster-info: a nameless cluster, no context, no user.
     documents(&[json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{
-            "name": "hz",
+            "name": "",
             "cluster": { "certificate-authority-data": authority, "server": endpoint() },
         }],
-        "contexts": [{ "name": "hz", "context": { "cluster": "hz", "user": "" } }],
-        "current-context": "hz",
+        "contexts": [],
+        "current-context": "",
+        "preferences": {},
         "users": [],
     })])
 }

@@ -20,6 +20,8 @@ state = '/run/containerd'
 
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = {restrict}
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
 
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ['/opt/cni/bin']

@@ -4,14 +4,7 @@ use super::*;
 use crate::node::types::Facts;
 
 fn cluster() -> Cluster {
-    let hosts: String = (1..=3)
-        .map(|n| format!("  - {{ name: cp-{n}, address: 10.77.0.1{n}, role: ControlPlane }}\n"))
-        .chain((1..=5).map(|n| format!("  - {{ name: worker-{n}, address: 10.77.0.2{n}, role: Worker }}\n")))
-        .collect();
-    let text = format!(
-        "apiVersion: hz.hospital/v1alpha1\nkind: Cluster\nmetadata: {{ name: st-anna }}\nspec:\n  ssh: {{ identityFile: /k }}\n  bundle: /b.tar\n  hosts:\n{hosts}"
-    );
-    serde_yaml::from_str(&text).unwrap()
+    crate::bootstrap::testing::cluster()
 }
 
 fn versions() -> Versions {

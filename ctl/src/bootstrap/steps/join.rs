@@ -78,13 +78,31 @@ impl Member {
     }
 
     /// Undo a join that was cut off. The member of etcd goes first: it blocks every other.
+    ///
+    /// This is the one place where something is undone, so it is decided again on what is true at this moment.
     async fn undo(&self, site: &Site) -> Result<(), Fault> {
+        connect::refresh(site, &self.0).await?;
+        relook(site).await?;
+        let through = site.api().map(|(api, _)| api.through.clone());
+        if !matches!(self.decide(site), Some(Join::Redo(_))) || through.as_deref() == Some(self.0.name()) {
+            let cause = "it is part of the cluster by now";
+            return Err(Fault::transient("the join was not undone", cause).on(self.0.name()));
+        }
         if self.0.spec.role == Role::ControlPlane
             && let Some((api, _)) = site.api()
         {
             let url = decide::peer_url(&self.0.spec);
             let through = site.server(&api.through);
             let _: usize = through.node("failed to take the old member out of etcd", &["etcd-remove", &url], &()).await?;
+        }
+        if let Some((api, _)) = site.api() {
+            // kubeadm refuses a host whose node still looks alive.
+            let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(api.client.clone());
+            match nodes.delete(self.0.name(), &kube::api::DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(failed("failed to remove the old node", &error)),
+            }
         }
         let request =
             UndoRequest { cluster: site.cluster.metadata.name.clone(), only_kubeadm: true, ..UndoRequest::default() };

@@ -11,7 +11,7 @@ use crate::bootstrap::graph::{Plan, Work};
 use crate::bootstrap::server::Server;
 use crate::bootstrap::site::Site;
 use crate::node::files::ApplyRequest;
-use crate::node::types::{FileWrite, Report};
+use crate::node::types::{FileWrite, Marker, Report};
 use crate::node::{BIN_DIR, MARKER};
 
 /// Mark a host, and keep our program on it.
@@ -33,12 +33,22 @@ impl Work for Mark {
 
     fn act<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let act = "failed to mark the host";
-            let content = serde_json::to_string_pretty(&site.marker(&self.0)).map_err(|error| Fault::permanent(act, error))?;
-            let file = FileWrite { path: MARKER.into(), content: content + "\n", mode: 0o644 };
-            let request = ApplyRequest { files: vec![file], ..ApplyRequest::default() };
-            let _: Report = self.0.node(act, &["apply"], &request).await?;
+            write(&self.0, &site.marker(&self.0)).await?;
             connect::settle(site, &self.0).await
         })
     }
+}
+
+/// Note on the host that a whole cluster is served from it.
+pub async fn served(site: &Site, server: &Server) -> Result<(), Fault> {
+    write(server, &Marker { served: true, ..site.marker(server) }).await
+}
+
+async fn write(server: &Server, marker: &Marker) -> Result<(), Fault> {
+    let act = "failed to mark the host";
+    let content = serde_json::to_string_pretty(marker).map_err(|error| Fault::permanent(act, error))?;
+    let file = FileWrite { path: MARKER.into(), content: content + "\n", mode: 0o644 };
+    let request = ApplyRequest { files: vec![file], ..ApplyRequest::default() };
+    let _: Report = server.node(act, &["apply"], &request).await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use hz_bundle::Kind;
+use hz_bundle::{FileEntry, Kind, Manifest};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::ResourceExt;
@@ -60,17 +60,20 @@ pub fn all(cluster: &Cluster) -> Vec<Release> {
 /// Bring one add-on in.
 pub struct AddOn(pub Release);
 
+/// The archive of a chart in the bundle.
+pub fn chart_file<'a>(manifest: &'a Manifest, name: &str) -> Option<&'a FileEntry> {
+    let charts = manifest.components.iter().filter(|entry| entry.kind == Kind::Chart);
+    let is_ours = |path: &str| {
+        let rest = path.rsplit('/').next().unwrap_or(path).strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.ends_with(".tgz"))
+    };
+    charts.flat_map(|entry| &entry.files).find(|file| is_ours(&file.path))
+}
+
 impl AddOn {
     /// Path of the chart on control planes, and the hash of the archive.
     fn chart(&self, site: &Site) -> Result<(String, String), Fault> {
-        let charts = site.bundle.manifest().components.iter().filter(|entry| entry.kind == Kind::Chart);
-        let is_ours = |path: &str| {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let rest = name.strip_prefix(self.0.name).and_then(|rest| rest.strip_prefix('-'));
-            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.ends_with(".tgz"))
-        };
-        let mut files = charts.flat_map(|entry| &entry.files).filter(|file| is_ours(&file.path));
-        let file = files.next().ok_or_else(|| {
+        let file = chart_file(site.bundle.manifest(), self.0.name).ok_or_else(|| {
             let cause = format!("the bundle has no chart {}", self.0.name);
             Fault::permanent("failed to find the chart", cause).fix("build the bundle again")
         })?;

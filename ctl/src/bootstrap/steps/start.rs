@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::plan_of;
+use super::{mark, plan_of};
 use crate::bootstrap::api::{self, Api};
 use crate::bootstrap::decide::{self, Start};
 use crate::bootstrap::fault::Fault;
 use crate::bootstrap::graph::{Plan, Work};
-use crate::bootstrap::logs;
+use crate::bootstrap::{connect, logs};
 use crate::bootstrap::render::{Limits, kubeadm};
 use crate::bootstrap::server::Server;
 use crate::bootstrap::site::Site;
 use crate::cluster::Role;
 use crate::node::files::ApplyRequest;
 use crate::node::types::{FileWrite, Report};
+use crate::node::undo::UndoRequest;
 
 const CONFIG: &str = "/etc/hzctl/kubeadm.yaml";
 /// How long kubeadm may take on a slow machine.
@@ -41,6 +42,20 @@ impl Init {
         site.with_role(Role::ControlPlane).into_iter().filter(holds).collect()
     }
 
+    /// Whether what is on this host was begun by us and never served a cluster: then nothing of it is of worth.
+    fn may_begin_anew(&self, site: &Site) -> bool {
+        let ours = self.0.facts().leftovers.marker.as_ref().is_some_and(|marker| marker.id == site.id && !marker.served);
+        let joined = site.servers.values().any(|server| server.name() != self.0.name() && server.facts().leftovers.kubelet_conf);
+        ours && !joined && site.api().is_none()
+    }
+
+    async fn undo(&self, site: &Site) -> Result<(), Fault> {
+        let cluster = site.cluster.metadata.name.clone();
+        let request = UndoRequest { cluster, only_kubeadm: true, ..UndoRequest::default() };
+        let _: Report = self.0.node("failed to undo the start that was cut off", &["undo"], &request).await?;
+        Ok(())
+    }
+
     async fn init(&self, site: &Site, again: bool) -> Result<(), Fault> {
         let server = &self.0;
         let node = kubeadm::NodeIdentity { name: server.name().to_owned(), address: server.spec.address };
@@ -51,7 +66,7 @@ impl Init {
         write(server, vec![FileWrite { path: CONFIG.into(), content: config, mode: 0o600 }]).await?;
         let mut argv = vec!["/usr/local/bin/kubeadm", "init", "--config", CONFIG, "--skip-token-print"];
         // What kubeadm objects to was checked by our own preflight, or is what an earlier run of ours left.
-        argv.push(if again { "--ignore-preflight-errors=all" } else { "--ignore-preflight-errors=SystemVerification,Swap,NumCPU,Mem,FileExisting-conntrack,FileExisting-socat,FileExisting-ethtool,FileExisting-crictl,FileExisting-iptables,FileExisting-ip6tables,FileExisting-tc,FileExisting-ebtables,Hostname" });
+        argv.push(if again { "--ignore-preflight-errors=all" } else { "--ignore-preflight-errors=SystemVerification,Swap,NumCPU,Mem,DirAvailable--var-lib-etcd,FileExisting-conntrack,FileExisting-socat,FileExisting-ethtool,FileExisting-crictl,FileExisting-iptables,FileExisting-ip6tables,FileExisting-tc,FileExisting-ebtables,Hostname" });
         let result = server.exec("failed to start the cluster", "kubeadm", &argv, KUBEADM_LIMIT).await;
         result.map(|_| ()).map_err(|(fault, output)| logs::keep(site, server.name(), "kubeadm-init", &output, fault))
     }
@@ -90,12 +105,22 @@ impl Work for Init {
                 let fix = format!("see on {} why: `journalctl -u kubelet`, `crictl`-like: `ctr -n k8s.io tasks ls`", other.name());
                 return Err(Fault::permanent("the cluster cannot be started a second time", cause).on(other.name()).fix(fix));
             }
-            self.init(site, again).await
+            let begun = self.init(site, again).await;
+            match begun {
+                Err(fault) if !fault.transient && self.may_begin_anew(site) => {
+                    // A power cut can leave half-written certificates, which kubeadm will not go on from.
+                    self.undo(site).await?;
+                    self.init(site, false).await
+                }
+                begun => begun,
+            }
         })
     }
 
     fn verify<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
+            // What follows decides by what is on this host, and that has changed.
+            connect::refresh(site, &self.0).await?;
             if site.api().is_some_and(|(_, look)| look.unfinished.is_empty()) {
                 return Ok(());
             }
@@ -110,7 +135,7 @@ impl Work for Init {
                 return Err(Fault::transient("kubeadm init left something undone", what).on(self.0.name()));
             }
             site.learn(Arc::new(api), look);
-            Ok(())
+            mark::served(site, &self.0).await
         })
     }
 }

@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
+use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::plan_of;
-use crate::bootstrap::api::failed;
+use crate::bootstrap::api::{failed, node_look};
 use crate::bootstrap::fault::Fault;
 use crate::bootstrap::graph::{Plan, Work};
+use crate::bootstrap::server::Server;
 use crate::bootstrap::site::Site;
 use crate::cluster::Cluster;
 
@@ -64,26 +67,58 @@ impl Work for Settled {
     }
 }
 
-/// Nodes that are not ready, of those that joined.
-pub fn nodes(site: &Site, _client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-    Box::pin(async move {
-        let Some((api, _)) = site.api() else { return Ok(Vec::new()) };
-        let nodes = api.nodes().await?;
-        let ours = nodes.iter().filter(|(name, node)| site.servers.contains_key(*name) && !node.ready);
-        Ok(ours.map(|(name, node)| format!("{name}: {}", node.message)).collect())
-    })
+/// Wait until the node of a host is ready.
+pub struct NodeReady(pub Arc<Server>);
+
+impl Work for NodeReady {
+    fn probe<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<Plan, Fault>> {
+        Box::pin(async move {
+            let wait = || Plan::Do(vec!["wait for the node".to_owned()]);
+            let Some((api, look)) = site.api() else { return Ok(wait()) };
+            // What was seen at the beginning holds for a node that was well then and is not told otherwise now.
+            let name = self.0.name();
+            if look.nodes.get(name).is_some_and(|node| node.ready) {
+                return Ok(Plan::Nothing);
+            }
+            let ready = api.nodes().await?.get(name).is_some_and(|node| node.ready);
+            Ok(if ready { Plan::Nothing } else { wait() })
+        })
+    }
+
+    fn act<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let act = format!("the node of {} does not get ready", self.0.name());
+            let (api, _) = site.api().ok_or_else(|| Fault::transient(&act, "the API is not known"))?;
+            let nodes = Api::<Node>::all(api.client.clone());
+            let ready = |node: Option<&Node>| node.is_some_and(|node| node_look(node).ready);
+            let wait = await_condition(nodes, self.0.name(), ready);
+            if matches!(tokio::time::timeout(LIMIT, wait).await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            let nodes = api.nodes().await.unwrap_or_default();
+            let why = nodes.get(self.0.name()).map_or("it is not there", |node| node.message.as_str());
+            Err(Fault::late(act, why).on(self.0.name()).fix("`journalctl -u kubelet` on the host tells why"))
+        })
+    }
 }
 
 /// Add-ons that are not ready.
-pub fn add_ons(_site: &Site, client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-    Box::pin(add_ons_of(client))
+pub fn add_ons(site: &Site, client: Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+    Box::pin(async move {
+        let down = match site.api() {
+            Some((api, _)) => api.nodes().await?.values().filter(|node| !node.ready).count(),
+            None => 0,
+        };
+        add_ons_of(client, i32::try_from(down).unwrap_or(0)).await
+    })
 }
 
 /// Namespaces of the platform.
 pub const NAMESPACES: [&str; 4] = ["kube-system", "hz-system", "hz-gateway", "hz-storage"];
 
-/// Deployments and daemons of the platform that are not ready.
-pub async fn add_ons_of(client: Client) -> Result<Vec<String>, Fault> {
+/// Deployments and daemons of the platform that are not ready. As many copies as nodes are down may be missing, of
+/// daemons all of them and of a deployment all but one: a cluster without a worker is still a cluster.
+pub async fn add_ons_of(client: Client, down: i32) -> Result<Vec<String>, Fault> {
     let act = "failed to look at the add-ons";
     let list = ListParams::default();
     let (deployments, daemons) =
@@ -95,14 +130,15 @@ pub async fn add_ons_of(client: Client) -> Result<Vec<String>, Fault> {
         let wanted = one.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = one.status.clone().unwrap_or_default();
         let ready = status.ready_replicas.unwrap_or(0);
-        if ready < wanted || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
+        let enough = if down > 0 { wanted.min(1).max(wanted - down) } else { wanted };
+        if ready < enough || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
             wrong.push(format!("{}: {ready} of {wanted} ready", one.name_any()));
         }
     }
     for one in daemons.map_err(|error| failed(act, &error))?.into_iter().filter(|one| ours(one.namespace())) {
         let status = one.status.clone().unwrap_or_default();
         let (ready, wanted) = (status.number_ready, status.desired_number_scheduled);
-        if ready < wanted || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
+        if ready < wanted - down || status.observed_generation.unwrap_or(0) < one.metadata.generation.unwrap_or(0) {
             wrong.push(format!("{}: {ready} of {wanted} ready", one.name_any()));
         }
     }
