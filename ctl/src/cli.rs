@@ -11,8 +11,16 @@ use crate::screen::Screen;
 
 /// Turn bare Linux servers into a running hospital cloud
 #[derive(Debug, Parser)]
-#[command(name = "hzctl", version, propagate_version = false, max_term_width = 100, subcommand_required = true)]
-#[command(after_help = "Start with `hzctl init`, then `hzctl check --pre`, then `hzctl bootstrap`.")]
+#[command(
+    name = "hzctl",
+    version,
+    propagate_version = false,
+    max_term_width = 100,
+    subcommand_required = true
+)]
+#[command(
+    after_help = "Start with `hzctl init`, then `hzctl check --pre`, then `hzctl bootstrap`."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -69,7 +77,12 @@ pub fn public_command() -> clap::Command {
         .after_help(full.get_after_help().cloned().unwrap_or_default())
         .max_term_width(100)
         .subcommand_required(true)
-        .args(full.get_arguments().filter(|option| option.is_global_set()).cloned().collect::<Vec<_>>());
+        .args(
+            full.get_arguments()
+                .filter(|option| option.is_global_set())
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
     for sub in full.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         public = public.subcommand(sub.clone());
     }
@@ -84,7 +97,11 @@ fn parse() -> Result<Cli, clap::Error> {
 /// clap ends with 2 for a wrong argument; ours is 1, as for all bad input.
 fn refused(error: &clap::Error) -> ExitStatus {
     let _ = error.print();
-    if error.use_stderr() { ExitStatus::BadInput } else { ExitStatus::Success }
+    if error.use_stderr() {
+        ExitStatus::BadInput
+    } else {
+        ExitStatus::Success
+    }
 }
 
 fn trace(verbose: u8, screen: Screen) {
@@ -96,7 +113,11 @@ fn trace(verbose: u8, screen: Screen) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("HZCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || screen.writer()).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || screen.writer())
+        .with_ansi(false)
+        .init();
 }
 
 fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
@@ -118,21 +139,32 @@ fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
 
 /// What the person reads after Ctrl-C; where there is more to do, with the command that goes on.
 fn interrupted(farewell: Option<&str>) -> Failure {
-    let Some(farewell) = farewell else { return Failure::new(ExitStatus::Interrupted, "interrupted") };
+    let Some(farewell) = farewell else {
+        return Failure::new(ExitStatus::Interrupted, "interrupted");
+    };
     let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
-    Failure::new(ExitStatus::Interrupted, format!("interrupted; {farewell}")).hint(format!("to go on: hzctl {}", words.join(" ")))
+    Failure::new(ExitStatus::Interrupted, format!("interrupted; {farewell}"))
+        .hint(format!("to go on: hzctl {}", words.join(" ")))
 }
 
 /// A word as a shell takes it back.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~');
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~')
+    };
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// Ends at the first Ctrl-C or SIGTERM.
 async fn stop_signal() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| Failure::fault("failed to listen for signals").because(error));
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::fault("failed to listen for signals").because(error))
+    };
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     tokio::select! {

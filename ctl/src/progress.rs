@@ -12,6 +12,7 @@
 //! step.finish(true);
 //! ```
 
+mod event;
 mod render;
 mod state;
 mod weights;
@@ -21,8 +22,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+pub use event::{Event, Stamped};
 pub use render::{Look, render, short};
 pub use state::State;
 pub use weights::Weights;
@@ -58,7 +58,10 @@ pub struct Planned {
 impl Plan {
     /// These steps.
     pub fn new(steps: Vec<Planned>) -> Self {
-        Plan { steps, expected: None }
+        Plan {
+            steps,
+            expected: None,
+        }
     }
 
     /// Put what the last run measured in place of what is thought.
@@ -76,120 +79,19 @@ impl Plan {
 
 impl Planned {
     /// A step to come.
-    pub fn new(host: impl Into<String>, phase: impl Into<String>, step: impl Into<String>, expected: Duration) -> Self {
-        Planned { host: host.into(), phase: phase.into(), step: step.into(), expected }
+    pub fn new(
+        host: impl Into<String>,
+        phase: impl Into<String>,
+        step: impl Into<String>,
+        expected: Duration,
+    ) -> Self {
+        Planned {
+            host: host.into(),
+            phase: phase.into(),
+            step: step.into(),
+            expected,
+        }
     }
-}
-
-/// Something that happened. The JSON form is an interface: fields are only ever added.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Event {
-    /// The work begins.
-    RunStarted {
-        /// Steps planned.
-        steps: usize,
-        /// Seconds it is expected to take.
-        expected: f64,
-    },
-    /// A step begins.
-    StepStarted {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-    },
-    /// A step came further.
-    StepProgress {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-        /// How much is done, 0 to 1.
-        fraction: f64,
-        /// Bytes moved so far.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bytes: Option<u64>,
-    },
-    /// A step failed in a way that may pass, and is tried again.
-    StepRetried {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-        /// Why.
-        cause: String,
-    },
-    /// A step is done.
-    StepFinished {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-        /// Seconds it took.
-        took: f64,
-        /// Whether anything had to be changed.
-        changed: bool,
-    },
-    /// A step failed for good.
-    StepFailed {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-        /// Seconds it took.
-        took: f64,
-        /// Why.
-        cause: String,
-    },
-    /// A step was given up before its end: another one failed, or the person pressed Ctrl-C.
-    StepStopped {
-        /// The host, or `cluster`.
-        host: String,
-        /// The phase.
-        phase: String,
-        /// The step.
-        step: String,
-    },
-    /// A phase is done on all its hosts.
-    PhaseFinished {
-        /// The phase.
-        phase: String,
-        /// Seconds from its first step's start to its last step's end.
-        took: f64,
-    },
-    /// Something the person should read.
-    Note {
-        /// The text.
-        text: String,
-    },
-    /// The work is over.
-    RunFinished {
-        /// Seconds it took.
-        took: f64,
-        /// Whether all of it succeeded.
-        succeeded: bool,
-    },
-}
-
-/// An event with the seconds since the work began.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stamped {
-    /// Seconds since the work began.
-    pub at: f64,
-    /// What happened.
-    #[serde(flatten)]
-    pub event: Event,
 }
 
 /// Tells of progress. Cheap to clone; the live lines go when the last clone does.
@@ -226,12 +128,30 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 impl Progress {
     /// Begin. Live lines where the printer talks to a terminal, JSON lines elsewhere.
     pub fn start(printer: &Printer, plan: Plan) -> Self {
-        let mode = if printer.interactive() { Mode::Live } else { Mode::Json };
+        let mode = if printer.interactive() {
+            Mode::Live
+        } else {
+            Mode::Json
+        };
         let state = State::new(&plan);
-        let begun = Event::RunStarted { steps: plan.steps.len(), expected: round(state.expected()) };
-        let inner = Inner { state, journal: None, told: HashMap::new(), over: false };
+        let begun = Event::RunStarted {
+            steps: plan.steps.len(),
+            expected: round(state.expected()),
+        };
+        let inner = Inner {
+            state,
+            journal: None,
+            told: HashMap::new(),
+            over: false,
+        };
         let look = Look::of_terminal(printer.colour());
-        let shared = Shared { started: Instant::now(), screen: printer.screen(), mode, look, inner: Mutex::new(inner) };
+        let shared = Shared {
+            started: Instant::now(),
+            screen: printer.screen(),
+            mode,
+            look,
+            inner: Mutex::new(inner),
+        };
         let progress = Progress(Arc::new(shared));
         progress.emit(begun);
         if mode == Mode::Live {
@@ -246,7 +166,12 @@ impl Progress {
     }
 
     /// Begin a step. Dropped without an end, it counts as stopped.
-    pub fn step(&self, host: impl Into<String>, phase: impl Into<String>, step: impl Into<String>) -> Step {
+    pub fn step(
+        &self,
+        host: impl Into<String>,
+        phase: impl Into<String>,
+        step: impl Into<String>,
+    ) -> Step {
         let step = Step {
             progress: self.clone(),
             host: host.into(),
@@ -255,8 +180,17 @@ impl Progress {
             started: Instant::now(),
             ended: false,
         };
-        let Step { host, phase, step: name, .. } = &step;
-        self.emit(Event::StepStarted { host: host.clone(), phase: phase.clone(), step: name.clone() });
+        let Step {
+            host,
+            phase,
+            step: name,
+            ..
+        } = &step;
+        self.emit(Event::StepStarted {
+            host: host.clone(),
+            phase: phase.clone(),
+            step: name.clone(),
+        });
         step
     }
 
@@ -270,7 +204,10 @@ impl Progress {
         let at = self.0.started.elapsed();
         let mut inner = self.0.lock();
         inner.state.apply(&event, at);
-        let stamped = Stamped { at: round(at), event };
+        let stamped = Stamped {
+            at: round(at),
+            event,
+        };
         let line = serde_json::to_string(&stamped).unwrap_or_default();
         if let Some(journal) = &mut inner.journal
             && !matches!(stamped.event, Event::StepProgress { .. })
@@ -291,7 +228,10 @@ impl Progress {
 
     /// The work is over: the live lines go, what was said stays.
     pub fn finish(&self, succeeded: bool) {
-        self.emit(Event::RunFinished { took: round(self.0.started.elapsed()), succeeded });
+        self.emit(Event::RunFinished {
+            took: round(self.0.started.elapsed()),
+            succeeded,
+        });
         self.0.lock().over = true;
         if self.0.mode == Mode::Live {
             self.0.screen.clear();
@@ -318,16 +258,26 @@ impl Progress {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn draw(&self) {
         let (width, height) = terminal_size::terminal_size_of(std::io::stderr())
-            .map_or((80, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
+            .map_or((80, 24), |(width, height)| {
+                (usize::from(width.0), usize::from(height.0))
+            });
         // Held while drawing, so that a frame cannot come after the last clear.
         let inner = self.lock();
         if !inner.over {
-            self.screen.draw(render(&inner.state, self.started.elapsed(), width, height, &self.look));
+            self.screen.draw(render(
+                &inner.state,
+                self.started.elapsed(),
+                width,
+                height,
+                &self.look,
+            ));
         }
     }
 }
@@ -342,9 +292,17 @@ impl Drop for Shared {
 
 impl Inner {
     fn worth_telling(&mut self, event: &Event, at: Duration) -> bool {
-        let Event::StepProgress { host, phase, step, .. } = event else { return true };
+        let Event::StepProgress {
+            host, phase, step, ..
+        } = event
+        else {
+            return true;
+        };
         let key = format!("{host}/{phase}/{step}");
-        let due = self.told.get(&key).is_none_or(|last| at.saturating_sub(*last) >= TELL_EVERY);
+        let due = self
+            .told
+            .get(&key)
+            .is_none_or(|last| at.saturating_sub(*last) >= TELL_EVERY);
         if due {
             self.told.insert(key, at);
         }
@@ -366,15 +324,30 @@ pub struct Step {
 impl Step {
     /// It came this far (0 to 1), and moved so many bytes.
     pub fn at(&self, fraction: f64, bytes: Option<u64>) {
-        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        let fraction = if fraction.is_finite() {
+            fraction.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
         let (host, phase, step) = self.names();
-        self.progress.emit(Event::StepProgress { host, phase, step, fraction, bytes });
+        self.progress.emit(Event::StepProgress {
+            host,
+            phase,
+            step,
+            fraction,
+            bytes,
+        });
     }
 
     /// It failed in a way that may pass, and is tried again.
     pub fn retry(&self, cause: impl Into<String>) {
         let (host, phase, step) = self.names();
-        self.progress.emit(Event::StepRetried { host, phase, step, cause: cause.into() });
+        self.progress.emit(Event::StepRetried {
+            host,
+            phase,
+            step,
+            cause: cause.into(),
+        });
     }
 
     /// It is done.
@@ -382,7 +355,13 @@ impl Step {
         let (host, phase, step) = self.names();
         let took = round(self.started.elapsed());
         self.ended = true;
-        self.progress.emit(Event::StepFinished { host, phase, step, took, changed });
+        self.progress.emit(Event::StepFinished {
+            host,
+            phase,
+            step,
+            took,
+            changed,
+        });
     }
 
     /// It failed for good.
@@ -390,7 +369,13 @@ impl Step {
         let (host, phase, step) = self.names();
         let took = round(self.started.elapsed());
         self.ended = true;
-        self.progress.emit(Event::StepFailed { host, phase, step, took, cause: cause.into() });
+        self.progress.emit(Event::StepFailed {
+            host,
+            phase,
+            step,
+            took,
+            cause: cause.into(),
+        });
     }
 
     fn names(&self) -> (String, String, String) {
