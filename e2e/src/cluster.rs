@@ -136,9 +136,7 @@ fn agent() -> ureq::Agent {
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
-    let header = |name: &str| {
-        response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
-    };
+    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, cache) = (header("content-type"), header("x-cache"));
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(64 << 20).read_to_vec().context("the answer broke off")?;
@@ -166,9 +164,7 @@ mod tests {
     #[test]
     fn ready_counts_only_for_the_present_generation() {
         let ready = json!([{ "type": "Ready", "status": "True" }]);
-        let at = |seen: i64| {
-            json!({"metadata": {"generation": 2}, "status": {"observedGeneration": seen, "conditions": ready.clone()}})
-        };
+        let at = |seen: i64| json!({"metadata": {"generation": 2}, "status": {"observedGeneration": seen, "conditions": ready.clone()}});
         assert!(super::is_ready(&at(2)));
         assert!(!super::is_ready(&at(1)));
         assert!(!super::is_ready(&json!({"metadata": {}, "status": {}})));

@@ -18,6 +18,10 @@ const STUDY: (u16, u16) = (0x0020, 0x000d);
 const SERIES: (u16, u16) = (0x0020, 0x000e);
 const INSTANCE: (u16, u16) = (0x0008, 0x0018);
 const PIXELS: (u16, u16) = (0x7fe0, 0x0010);
+const ITEM: (u16, u16) = (0xfffe, 0xe000);
+const ITEM_END: (u16, u16) = (0xfffe, 0xe00d);
+const SEQUENCE_END: (u16, u16) = (0xfffe, 0xe0dd);
+const CUT: &str = "a DICOM element is cut off";
 const UNDEFINED: u32 = 0xffff_ffff;
 
 /// Read the identifiers of a file with explicit little-endian headers, which all compressed transfer syntaxes have too.
@@ -46,27 +50,46 @@ pub fn ids(file: &[u8]) -> Result<Ids> {
 
 type Element<'a> = ((u16, u16), &'a [u8], &'a [u8]);
 
+fn short(bytes: &[u8], at: usize) -> Result<u16> {
+    let two = bytes.get(at..at + 2).context(CUT)?;
+    Ok(u16::from_le_bytes([two[0], two[1]]))
+}
+
+fn long(bytes: &[u8], at: usize) -> Result<u32> {
+    Ok(u32::from(short(bytes, at)?) | u32::from(short(bytes, at + 2)?) << 16)
+}
+
 /// First element: its tag, its value, and what follows.
 fn element(bytes: &[u8]) -> Result<Element<'_>> {
-    let short = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-    let long = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let cut = || "a DICOM element is cut off";
-    let tag = (short(0).with_context(cut)?, short(2).with_context(cut)?);
-    let vr = bytes.get(4..6).with_context(cut)?;
+    let tag = (short(bytes, 0)?, short(bytes, 2)?);
+    let vr = bytes.get(4..6).context(CUT)?;
     ensure!(vr.iter().all(u8::is_ascii_uppercase), "element {tag:04x?} has no explicit value representation");
     let wide = matches!(vr, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"UC" | b"UN" | b"UR" | b"UT");
-    let (start, length) = if wide {
-        (12, long(8).with_context(cut)?)
-    } else {
-        (8, u32::from(short(6).with_context(cut)?))
-    };
+    let (start, length) = if wide { (12, long(bytes, 8)?) } else { (8, u32::from(short(bytes, 6)?)) };
     if length == UNDEFINED {
-        // A sequence without a length ends with its delimiter; nested ones do not occur before the identifiers.
-        let end = bytes.windows(4).position(|w| w == [0xfe, 0xff, 0xdd, 0xe0]).context("a sequence has no end")?;
-        return Ok((tag, &[], bytes.get(end + 8..).unwrap_or_default()));
+        return Ok((tag, &[], after_sequence(bytes.get(start..).context(CUT)?)?));
     }
     let end = start + length as usize;
-    Ok((tag, bytes.get(start..end).with_context(cut)?, &bytes[end..]))
+    Ok((tag, bytes.get(start..end).context(CUT)?, &bytes[end..]))
+}
+
+/// What follows a sequence that tells its end by a delimiter. Its items may do the same, and hold such sequences.
+fn after_sequence(mut rest: &[u8]) -> Result<&[u8]> {
+    loop {
+        let (tag, length) = ((short(rest, 0)?, short(rest, 2)?), long(rest, 4)?);
+        rest = &rest[8..];
+        match tag {
+            SEQUENCE_END => return Ok(rest),
+            ITEM if length != UNDEFINED => rest = rest.get(length as usize..).context(CUT)?,
+            ITEM => {
+                while (short(rest, 0)?, short(rest, 2)?) != ITEM_END {
+                    rest = element(rest)?.2;
+                }
+                rest = rest.get(8..).context(CUT)?;
+            }
+            other => bail!("{other:04x?} stands where a sequence has its items"),
+        }
+    }
 }
 
 /// A `multipart/related` body with one DICOM file, as STOW-RS takes it.
@@ -116,7 +139,12 @@ mod tests {
         let mut file = vec![0; 128];
         file.extend(b"DICM");
         put(&mut file, INSTANCE, "UI", b"1.2.3\0");
-        put(&mut file, (0x0008, 0x1140), "SQ", b"");
+        // An item without a length, in it a sequence without a length, in it one with another study's identifier.
+        let mut inner = Vec::from([0xfe, 0xff, 0x00, 0xe0, 0xff, 0xff, 0xff, 0xff]);
+        put(&mut inner, (0x0040, 0xa170), "SQ", &[]);
+        put(&mut inner, STUDY, "UI", b"9.9\0");
+        inner.extend([0xfe, 0xff, 0x0d, 0xe0, 0, 0, 0, 0]);
+        put(&mut file, (0x0008, 0x2112), "SQ", &inner);
         put(&mut file, STUDY, "UI", b"1.2");
         put(&mut file, SERIES, "UI", b"1.2.4 ");
         file

@@ -43,7 +43,11 @@ impl Ended {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let last = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
         let got = self.code.map_or("a signal".to_owned(), |c| format!("exit code {c}"));
-        bail!("hzctl ended with {got} instead of {code} after {:.0} s; {}:\n{last}", self.took.as_secs_f64(), self.log.display())
+        bail!(
+            "hzctl ended with {got} instead of {code} after {:.0} s; {}:\n{last}",
+            self.took.as_secs_f64(),
+            self.log.display()
+        )
     }
 }
 
@@ -160,7 +164,10 @@ mod tests {
 
     #[test]
     fn a_phase_is_read_from_an_event_and_other_talk_is_passed_over() {
-        assert_eq!(phase_of(r#"{"event":"stepStarted","phase":"preflight","host":"cp-1"}"#).as_deref(), Some("preflight"));
+        assert_eq!(
+            phase_of(r#"{"event":"stepStarted","phase":"preflight","host":"cp-1"}"#).as_deref(),
+            Some("preflight")
+        );
         assert_eq!(phase_of(r#"{"event":"phaseFinished","phase":"preflight"}"#), None);
         assert_eq!(phase_of("warning: something"), None);
     }

@@ -90,7 +90,12 @@ fn left_alone(scene: &Scene, n: usize) -> Result<()> {
 type Runs = (Vec<Run>, Vec<Run>);
 
 /// One, the other, one, the other: each on fresh hosts, each proved to have made a working hospital.
-fn in_turn(scene: &Scene, runs: usize, first: impl Fn(usize) -> Result<()>, second: impl Fn(usize) -> Result<()>) -> Result<Runs> {
+fn in_turn(
+    scene: &Scene,
+    runs: usize,
+    first: impl Fn(usize) -> Result<()>,
+    second: impl Fn(usize) -> Result<()>,
+) -> Result<Runs> {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for n in 1..=runs {
         let contenders: [(&dyn Fn(usize) -> Result<()>, &mut Vec<Run>); 2] = [(&first, &mut a), (&second, &mut b)];

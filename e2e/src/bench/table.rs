@@ -17,7 +17,13 @@ pub struct Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s wall, {} s cpu, {:.1} % nothing running", seconds(self.wall), seconds(self.cpu), self.idle * 100.0)
+        write!(
+            f,
+            "{} s wall, {} s cpu, {:.1} % nothing running",
+            seconds(self.wall),
+            seconds(self.cpu),
+            self.idle * 100.0
+        )
     }
 }
 
@@ -43,7 +49,12 @@ pub fn markdown(who: [&str; 2], baseline: &[Run], ours: &[Run]) -> String {
     let wall = |r: &Run| r.wall.as_secs_f64();
     let cpu = |r: &Run| r.cpu.as_secs_f64();
     let row = |who: &str, runs: &[Run]| {
-        format!("| median | {who} | {:.1} | {:.1} | {:.1} |\n", of(runs, wall), of(runs, cpu), of(runs, |r| r.idle * 100.0))
+        format!(
+            "| median | {who} | {:.1} | {:.1} | {:.1} |\n",
+            of(runs, wall),
+            of(runs, cpu),
+            of(runs, |r| r.idle * 100.0)
+        )
     };
     out += &row(who[0], baseline);
     out += &row(who[1], ours);

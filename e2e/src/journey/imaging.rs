@@ -14,8 +14,7 @@ use crate::{
 
 const HOST: &str = "imaging.st-anna.hospital.internal";
 /// The test files come with pydicom; the hash pins them.
-const WHEEL: &str =
-    "pydicom==3.0.1 --hash=sha256:db32f78b2641bd7972096b8289111ddab01fb221610de8d7afa835eb938adb41";
+const WHEEL: &str = "pydicom==3.0.1 --hash=sha256:db32f78b2641bd7972096b8289111ddab01fb221610de8d7afa835eb938adb41";
 /// A computed tomogram, a magnetic resonance image, and the same compressed as JPEG 2000.
 const FILES: [&str; 3] = ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm"];
 
@@ -81,10 +80,24 @@ fn retrieve(cluster: &Cluster, ids: &Ids) -> Result<Vec<u8>> {
 
 /// Orthanc could as well keep its index in a file of its own; then this table would not know the instance.
 fn indexed(cluster: &Cluster, ids: &Ids) -> Result<()> {
-    let count = cluster.sql(
-        "orthanc",
-        &format!("select count(*) from dicomidentifiers where value = '{}';", ids.instance),
-    )?;
+    let count =
+        cluster.sql("orthanc", &format!("select count(*) from dicomidentifiers where value = '{}';", ids.instance))?;
     ensure!(count.trim() == "1", "table dicomidentifiers has {} rows of {}", count.trim(), ids.instance);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "fetches pydicom from a package index"]
+    fn the_pinned_files_are_there_and_name_themselves() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = test_files(data.path()).unwrap();
+        for name in FILES {
+            let ids = dicom::ids(&fs::read(dir.join(name)).unwrap()).unwrap();
+            assert!(ids.instance.starts_with("1."), "{name}: {ids:?}");
+        }
+    }
 }

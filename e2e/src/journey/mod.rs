@@ -152,10 +152,17 @@ fn travel(scene: &mut Scene, chosen: &[&'static Journey], here: bool) -> Vec<(&'
                 let dir = scene.lab.place.logs.clone();
                 let _ = scene.lab.logs();
                 // Kept apart from what later journeys write.
-                let _ = crate::run::output(&mut crate::run::cmd("sh", [
-                    "-c",
-                    &format!("cd {} && rm -rf failed-{n} && mkdir failed-{n} && cp -r cp-* worker-* failed-{n}/", dir.display(), n = journey.name),
-                ]));
+                let _ = crate::run::output(&mut crate::run::cmd(
+                    "sh",
+                    [
+                        "-c",
+                        &format!(
+                            "cd {} && rm -rf failed-{n} && mkdir failed-{n} && cp -r cp-* worker-* failed-{n}/",
+                            dir.display(),
+                            n = journey.name
+                        ),
+                    ],
+                ));
                 failures.push((journey.name, cause));
             }
         }

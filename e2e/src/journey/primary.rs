@@ -28,7 +28,8 @@ pub fn run(scene: &Scene) -> Result<()> {
     cluster.sql("appointments", "drop table if exists e2e_rows; create table e2e_rows (n bigint primary key);")?;
     start_writer(&cluster)?;
     let outcome = under_fire(&cluster);
-    let cleanup = cluster.kubectl(&format!("delete pod -n {HOSPITAL} {WRITER} --grace-period=0 --force --ignore-not-found"));
+    let cleanup =
+        cluster.kubectl(&format!("delete pod -n {HOSPITAL} {WRITER} --grace-period=0 --force --ignore-not-found"));
     let log = outcome?;
     cleanup?;
     // `kubectl get NAME` prints no list, hence the field selector.
@@ -38,7 +39,12 @@ pub fn run(scene: &Scene) -> Result<()> {
     let there: std::collections::BTreeSet<u64> = rows.lines().filter_map(|l| l.trim().parse().ok()).collect();
     let acknowledged = acknowledged(&log);
     let missing: Vec<u64> = acknowledged.iter().map(|(n, _)| *n).filter(|n| !there.contains(n)).collect();
-    ensure!(missing.is_empty(), "{} acknowledged rows are lost: {:?}", missing.len(), &missing[..missing.len().min(10)]);
+    ensure!(
+        missing.is_empty(),
+        "{} acknowledged rows are lost: {:?}",
+        missing.len(),
+        &missing[..missing.len().min(10)]
+    );
     eprintln!(
         "    {} acknowledged rows, all there; longest gap without one {:.1} s",
         acknowledged.len(),

@@ -5,10 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::{BOOTSTRAP, Scene};
-use crate::{
-    lab::hosts,
-    run::each,
-};
+use crate::{lab::hosts, run::each};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// Where bootstrap puts things on a host.
@@ -29,7 +26,9 @@ pub fn run(scene: &Scene) -> Result<()> {
     let after = cluster.kubectl(&generations)?;
     ensure!(before == after, "the rerun changed objects:\n{}", difference(&before, &after));
     each(&hosts(), |host| {
-        let changed = format!("find {PLACES} -xdev -type f -newer /var/tmp/before-rerun -not -path '/var/lib/hzctl/journal*' -not -path '/var/lib/hzctl/volumes/*' 2>/dev/null | head");
+        let changed = format!(
+            "find {PLACES} -xdev -type f -newer /var/tmp/before-rerun -not -path '/var/lib/hzctl/journal*' -not -path '/var/lib/hzctl/volumes/*' 2>/dev/null | head"
+        );
         let changed = scene.lab.exec(&host.name, &changed)?;
         ensure!(changed.is_empty(), "the rerun changed files on {}: {}", host.name, changed.replace('\n', " "));
         Ok(())

@@ -22,7 +22,14 @@ const TRIAL: &str = "hospital-restart";
 const KILL_AT: [usize; 4] = [1, 4, 9, 16];
 /// Kinds that the operator writes, one watch each.
 const WATCHED: [&str; 9] = [
-    "namespaces", "resourcequotas", "rolebindings", "networkpolicies", "configmaps", "secrets", "services", "statefulsets",
+    "namespaces",
+    "resourcequotas",
+    "rolebindings",
+    "networkpolicies",
+    "configmaps",
+    "secrets",
+    "services",
+    "statefulsets",
     "deployments",
 ];
 
@@ -123,7 +130,8 @@ impl Writes {
         let mut watches = Vec::new();
         for kind in WATCHED {
             let place = if kind == "namespaces" { String::new() } else { format!("-n {TRIAL}") };
-            let mut watch = cluster.ssh_kubectl(&format!("get {kind} {place} --watch-only --output-watch-events -o '{EVENT}'"))?;
+            let mut watch =
+                cluster.ssh_kubectl(&format!("get {kind} {place} --watch-only --output-watch-events -o '{EVENT}'"))?;
             let mut child = watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
             listen(child.stdout.take().context("a watch has no output")?, send.clone());
             watches.push(child);

@@ -54,7 +54,8 @@ fn written(cluster: &Cluster, kinds: &str) -> Result<Written> {
 fn ours(object: &Value) -> Option<(String, Vec<String>)> {
     let meta = &object["metadata"];
     let entries = meta["managedFields"].as_array()?;
-    let entries: Vec<String> = entries.iter().filter(|entry| entry["manager"] == MANAGER).map(Value::to_string).collect();
+    let entries: Vec<String> =
+        entries.iter().filter(|entry| entry["manager"] == MANAGER).map(Value::to_string).collect();
     let id = format!(
         "{} {}/{} ({})",
         object["kind"].as_str()?,

@@ -75,10 +75,8 @@ fn bootstrap(tar: &Path, init: &Path) -> Result<Command> {
     command.arg(format!("--include={}", PACKAGES.join(",")));
     command.args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]);
     command.arg(format!("--customize-hook={CUSTOMIZE}"));
-    command.arg(format!(
-        r#"--customize-hook=cp "{}" "$1"/sbin/lab-init && chmod 755 "$1"/sbin/lab-init"#,
-        init.display()
-    ));
+    command
+        .arg(format!(r#"--customize-hook=cp "{}" "$1"/sbin/lab-init && chmod 755 "$1"/sbin/lab-init"#, init.display()));
     command.arg(SUITE).arg(tar);
     command.args(mirrors()?);
     Ok(command)

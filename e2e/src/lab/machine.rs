@@ -8,8 +8,7 @@ use super::place::Place;
 use crate::run::{cmd, text};
 
 /// Kernel limits that eight hosts in one kernel exhaust: 128 inotify instances break the third control plane.
-const LIMITS: [(&str, u64); 2] =
-    [("fs/inotify/max_user_instances", 8192), ("fs/inotify/max_user_watches", 524_288)];
+const LIMITS: [(&str, u64); 2] = [("fs/inotify/max_user_instances", 8192), ("fs/inotify/max_user_watches", 524_288)];
 
 /// Programs, and the Debian package each comes with.
 const PROGRAMS: [(&str, &str); 6] = [

@@ -19,13 +19,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-pub use self::{
-    place::Place,
-    topology::{Host, hosts},
-};
 use self::{
     daemon::Daemon,
     topology::{VOLUMES, find},
+};
+pub use self::{
+    place::Place,
+    topology::{Host, hosts},
 };
 use crate::run::{each, output, text, until};
 
@@ -58,7 +58,10 @@ impl Lab {
             self.clear();
             return Err(cause);
         }
-        eprintln!("lab: eight hosts are up after {:.1} s (`lab status`, `lab ssh cp-1`)", start.elapsed().as_secs_f64());
+        eprintln!(
+            "lab: eight hosts are up after {:.1} s (`lab status`, `lab ssh cp-1`)",
+            start.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 
@@ -94,8 +97,22 @@ impl Lab {
 
     fn create(&self, host: &Host) -> Command {
         let mut command = self.daemon.docker([
-            "create", "--runtime", "hz-runc", "--privileged", "--network", "none", "--cgroupns", "private",
-            "--stop-signal", "SIGRTMIN+3", "--env", "container=docker", "--name", &host.name, "--hostname", &host.name,
+            "create",
+            "--runtime",
+            "hz-runc",
+            "--privileged",
+            "--network",
+            "none",
+            "--cgroupns",
+            "private",
+            "--stop-signal",
+            "SIGRTMIN+3",
+            "--env",
+            "container=docker",
+            "--name",
+            &host.name,
+            "--hostname",
+            &host.name,
         ]);
         command.arg("--volume").arg(format!("{}:/.lab:ro", self.place.seed(&host.name).display()));
         command.args(VOLUMES.iter().flat_map(|dir| ["--volume", dir]));
@@ -113,8 +130,9 @@ impl Lab {
 
     /// Wait for the host's SSH greeting.
     fn answers(&self, host: &Host, limit: Duration) -> Result<()> {
-        until(&format!("SSH on {}", host.name), limit, || greeting(host))
-            .with_context(|| format!("{} did not boot: docker -H {} logs {}", host.name, self.place.socket(), host.name))
+        until(&format!("SSH on {}", host.name), limit, || greeting(host)).with_context(|| {
+            format!("{} did not boot: docker -H {} logs {}", host.name, self.place.socket(), host.name)
+        })
     }
 
     /// Collect journals, then take everything away: hosts, volumes, network, daemon, raised limits.
