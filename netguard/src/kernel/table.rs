@@ -68,6 +68,8 @@ impl NatTable {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            // An nft that is older than the one that made a table of this host may crash over it, without a word.
+            let said = if said.is_empty() { format!("it ended with {}", output.status) } else { said };
             Err(Error::Nft { act, said })
         }
     }
