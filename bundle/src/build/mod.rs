@@ -27,6 +27,9 @@ use crate::manifest::{Entry, Manifest, SCHEMA_VERSION};
 use crate::product::{Context, Product, RecipeError};
 use crate::signature::SigningKey;
 
+/// How long a component stays in the cache that no build used.
+const KEEP_DAYS: u64 = 30;
+
 /// Where components come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,7 +46,8 @@ pub trait Recipes: Sync {
     /// See [`crate::recipe::inputs`].
     fn inputs(&self, component: &Component, repo: &Path) -> Result<Vec<String>, RecipeError>;
     /// See [`crate::recipe::produce`].
-    fn produce(&self, component: &Component, context: &Context<'_>) -> Result<Product, RecipeError>;
+    fn produce(&self, component: &Component, context: &Context<'_>)
+    -> Result<Product, RecipeError>;
 }
 
 /// The recipes of this crate.
@@ -53,7 +57,11 @@ impl Recipes for Registries {
     fn inputs(&self, component: &Component, repo: &Path) -> Result<Vec<String>, RecipeError> {
         crate::recipe::inputs(component, repo)
     }
-    fn produce(&self, component: &Component, context: &Context<'_>) -> Result<Product, RecipeError> {
+    fn produce(
+        &self,
+        component: &Component,
+        context: &Context<'_>,
+    ) -> Result<Product, RecipeError> {
         crate::recipe::produce(component, context)
     }
 }
@@ -197,6 +205,7 @@ pub fn build(options: &Options<'_>, watch: Watch<'_>) -> Result<Built> {
         write::archive(options, &manifest, &cache, &made, watch)?;
     }
     let public_key = write::public_key(options)?;
+    cache.prune(made.values(), KEEP_DAYS);
     let size = std::fs::metadata(&options.output)
         .map_err(Error::io(format!("read {}", options.output.display())))?
         .len();
@@ -228,11 +237,24 @@ fn check_sources(list: &ComponentList, from: From) -> Result<()> {
 }
 
 /// The manifest of what was made.
-fn assemble(list: &ComponentList, made: &BTreeMap<String, Made>, options: &Options<'_>) -> Manifest {
+fn assemble(
+    list: &ComponentList,
+    made: &BTreeMap<String, Made>,
+    options: &Options<'_>,
+) -> Manifest {
     let mut components = Vec::new();
     let mut sizes = BTreeMap::new();
     for component in list.components.iter().filter(|c| c.shipped()) {
-        let Some(Made { packed: Packed { manifest: Some(manifest), blobs, files, .. }, .. }) = made.get(&component.name)
+        let Some(Made {
+            packed:
+                Packed {
+                    manifest: Some(manifest),
+                    blobs,
+                    files,
+                    ..
+                },
+            ..
+        }) = made.get(&component.name)
         else {
             continue;
         };
@@ -250,12 +272,18 @@ fn assemble(list: &ComponentList, made: &BTreeMap<String, Made>, options: &Optio
             files: files.clone(),
         });
     }
-    let origin: Vec<_> = list.components.iter().map(|c| (&c.name, made.get(&c.name).map(Made::content))).collect();
+    let origin: Vec<_> = list
+        .components
+        .iter()
+        .map(|c| (&c.name, made.get(&c.name).map(Made::content)))
+        .collect();
     Manifest {
         schema_version: SCHEMA_VERSION,
         version: options.version.clone(),
         architecture: "amd64".into(),
-        created_from: Digest::of(&serde_json::to_vec(&(list, origin)).expect("lists have only string keys")),
+        created_from: Digest::of(
+            &serde_json::to_vec(&(list, origin)).expect("lists have only string keys"),
+        ),
         components,
         total_size: sizes.values().sum(),
     }
@@ -266,7 +294,10 @@ fn evict_damaged(cache: &Cache, made: &BTreeMap<String, Made>, watch: Watch<'_>)
     let mut any = false;
     for (component, made) in made {
         if let Err(reason) = cache.load(&made.key, true) {
-            watch(Event::Evicted { component, reason: &reason });
+            watch(Event::Evicted {
+                component,
+                reason: &reason,
+            });
             cache.evict(&made.key)?;
             any = true;
         }

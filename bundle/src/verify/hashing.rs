@@ -16,7 +16,10 @@ pub fn hash_all<T: Sync, R: Read>(
     progress: Progress<'_>,
     open: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<Digest>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(tasks.len().max(1));
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(8)
+        .min(tasks.len().max(1));
     let next = AtomicUsize::new(0);
     let done = AtomicU64::new(0);
     let results = Mutex::new(vec![None; tasks.len()]);
@@ -24,18 +27,27 @@ pub fn hash_all<T: Sync, R: Read>(
         let mut buffer = vec![0; 1 << 20];
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(task) = tasks.get(i) else { return Ok(()) };
+            let Some(task) = tasks.get(i) else {
+                return Ok(());
+            };
             let mut reader = open(task)?;
             let mut hasher = Hasher::default();
             loop {
-                let n = reader.read(&mut buffer).map_err(Error::io("read the bundle"))?;
+                let n = reader
+                    .read(&mut buffer)
+                    .map_err(Error::io("read the bundle"))?;
                 if n == 0 {
                     break;
                 }
                 hasher.update(&buffer[..n]);
-                progress(done.fetch_add(n as u64, Ordering::Relaxed) + n as u64, total);
+                progress(
+                    done.fetch_add(n as u64, Ordering::Relaxed) + n as u64,
+                    total,
+                );
             }
-            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut results = results
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             results[i] = Some(hasher.finish());
         }
     };
@@ -46,6 +58,11 @@ pub fn hash_all<T: Sync, R: Read>(
         }
         Ok(())
     })?;
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(results.into_iter().map(|digest| digest.expect("every task was taken by a thread")).collect())
+    let results = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(results
+        .into_iter()
+        .map(|digest| digest.expect("every task was taken by a thread"))
+        .collect())
 }

@@ -87,13 +87,18 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Command::Verify(args) => verify(args, printer).await,
         Command::List(args) => {
             let bundle = open(args.bundle)?;
-            printer.value(&show::List::of(bundle.manifest(), args.role), show::List::table)?;
+            printer.value(
+                &show::List::of(bundle.manifest(), args.role),
+                show::List::table,
+            )?;
             Ok(ExitStatus::Success)
         }
         Command::Inspect(args) => {
             let bundle = open(args.bundle)?;
             let component = bundle.component(&args.component).map_err(told)?;
-            printer.value(component, |component| show::component(component, bundle.manifest()))?;
+            printer.value(component, |component| {
+                show::component(component, bundle.manifest())
+            })?;
             Ok(ExitStatus::Success)
         }
         Command::LayOut(args) => lay_out(args, printer).await,
@@ -104,8 +109,10 @@ async fn verify(args: VerifyArgs, printer: &mut Printer) -> Result<ExitStatus, F
     let path = chosen(args.bundle)?;
     let key_path = args.key.unwrap_or_else(|| beside(&path));
     if !path.exists() {
-        return Err(Failure::input(format!("there is no bundle at {}", path.display()))
-            .hint("build one with `hzctl bundle build`, or name the one you have"));
+        return Err(
+            Failure::input(format!("there is no bundle at {}", path.display()))
+                .hint("build one with `hzctl bundle build`, or name the one you have"),
+        );
     }
     let key = VerifyingKey::load(&key_path).map_err(|error| {
         told(error).hint("give the public key that came with the bundle: --key hz-bundle.pub")
@@ -142,7 +149,12 @@ async fn lay_out(args: LayOutArgs, printer: &mut Printer) -> Result<ExitStatus, 
     .map_err(|error| Failure::fault("the copy was cut off").because(error))?
     .map_err(told)?;
     printer.value(&result, |result| {
-        format!("{} blobs written ({}), {} were there", result.written, show::bytes(result.bytes), result.kept)
+        format!(
+            "{} blobs written ({}), {} were there",
+            result.written,
+            show::bytes(result.bytes),
+            result.kept
+        )
     })?;
     Ok(ExitStatus::Success)
 }
@@ -155,10 +167,13 @@ fn open(path: Option<PathBuf>) -> Result<Bundle, Failure> {
 fn chosen(path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => Ok(path),
-        None => build::source_root(None).map(|root| build::default_archive(&root)).map_err(|_| {
-            Failure::input("name the bundle: hzctl bundle verify hz-bundle-….tar")
-                .hint("without a name it is looked for in dist/ of the source tree, and this is none")
-        }),
+        None => build::source_root(None)
+            .map(|root| build::default_archive(&root))
+            .map_err(|_| {
+                Failure::input("name the bundle: hzctl bundle verify hz-bundle-….tar").hint(
+                    "without a name it is looked for in dist/ of the source tree, and this is none",
+                )
+            }),
     }
 }
 
@@ -178,22 +193,37 @@ fn parse_role(text: &str) -> Result<Role, String> {
 fn told(error: Error) -> Failure {
     let hint = match &error {
         Error::Open { .. } => Some("build one with `hzctl bundle build`, or name the one you have"),
-        Error::NotABundle { .. } => Some("a bundle is what `hzctl bundle build` writes: hz-bundle-<version>-amd64.tar"),
-        Error::Damaged { .. } => Some("`hzctl bundle verify` tells what is wrong; copy the bundle again"),
-        Error::Manifest { source: hz_bundle::manifest::ManifestError::Newer { .. }, .. } => {
-            Some("the bundle was built by a newer hzctl; use that one")
+        Error::NotABundle { .. } => {
+            Some("a bundle is what `hzctl bundle build` writes: hz-bundle-<version>-amd64.tar")
         }
+        Error::Damaged { .. } => {
+            Some("`hzctl bundle verify` tells what is wrong; copy the bundle again")
+        }
+        Error::Manifest {
+            source: hz_bundle::manifest::ManifestError::Newer { .. },
+            ..
+        } => Some("the bundle was built by a newer hzctl; use that one"),
         Error::Download { .. } => Some("run the same command again: what is downloaded is kept"),
-        Error::Recipe { .. } => Some("what the tools said is in ~/.cache/hzctl/logs/; finished components are kept"),
+        Error::Recipe { .. } => {
+            Some("what the tools said is in ~/.cache/hzctl/logs/; finished components are kept")
+        }
         _ => None,
     };
-    let code = if error.is_bad_input() { ExitStatus::BadInput } else { ExitStatus::Fault };
+    let code = if error.is_bad_input() {
+        ExitStatus::BadInput
+    } else {
+        ExitStatus::Fault
+    };
     let mut failure = Failure::new(code, error.to_string());
     failure.hint = hint.map(str::to_owned);
     match std::error::Error::source(&error).map(ToString::to_string) {
         Some(cause) => {
             let deeper = deeper_cause(&error);
-            failure.because(if deeper.is_empty() { cause } else { format!("{cause}: {deeper}") })
+            failure.because(if deeper.is_empty() {
+                cause
+            } else {
+                format!("{cause}: {deeper}")
+            })
         }
         None => failure,
     }

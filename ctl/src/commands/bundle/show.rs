@@ -40,7 +40,12 @@ impl List {
     /// The components of a manifest, or those that a role needs.
     pub fn of(manifest: &Manifest, role: Option<Role>) -> Self {
         let chosen = |c: &&Entry| role.is_none_or(|role| c.roles.contains(&role));
-        let components = manifest.components.iter().filter(chosen).map(|component| Line::of(component, manifest)).collect();
+        let components = manifest
+            .components
+            .iter()
+            .filter(chosen)
+            .map(|component| Line::of(component, manifest))
+            .collect();
         let blobs = role.map_or_else(|| manifest.blobs(), |role| manifest.blobs_for(role));
         List {
             version: manifest.version.clone(),
@@ -53,7 +58,8 @@ impl List {
 
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = plain_table(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
+        let mut table =
+            plain_table(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
         for line in &self.components {
             table.add_row([
                 line.name.clone(),
@@ -86,7 +92,12 @@ impl Line {
             .filter(|other| other.name != component.name)
             .flat_map(|other| other.blobs.iter().map(|blob| &blob.digest))
             .collect();
-        let own = component.blobs.iter().filter(|blob| !others.contains(&blob.digest)).map(|blob| blob.size).sum();
+        let own = component
+            .blobs
+            .iter()
+            .filter(|blob| !others.contains(&blob.digest))
+            .map(|blob| blob.size)
+            .sum();
         Line {
             name: component.name.clone(),
             version: component.version.clone(),
@@ -121,7 +132,12 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
     if !component.files.is_empty() {
         let mut table = plain_table(&["FILE", "MODE", "SIZE", "SHA256"]);
         for file in &component.files {
-            table.add_row([file.path.clone(), file.mode.clone(), bytes(file.size), file.sha256.clone()]);
+            table.add_row([
+                file.path.clone(),
+                file.mode.clone(),
+                bytes(file.size),
+                file.sha256.clone(),
+            ]);
         }
         right(&mut table, &[2]);
         text.push_str(&format!("\n{}\n", trimmed(&table)));
@@ -129,10 +145,22 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
     let mut table = plain_table(&["BLOB", "SIZE", "PART", "ALSO IN"]);
     for blob in &component.blobs {
         let users = manifest.users_of(&blob.digest);
-        let part = users.iter().find(|user| user.component == component.name).map_or_else(String::new, |user| user.part.clone());
-        let mut others: Vec<_> = users.into_iter().map(|user| user.component).filter(|name| *name != component.name).collect();
+        let part = users
+            .iter()
+            .find(|user| user.component == component.name)
+            .map_or_else(String::new, |user| user.part.clone());
+        let mut others: Vec<_> = users
+            .into_iter()
+            .map(|user| user.component)
+            .filter(|name| *name != component.name)
+            .collect();
         others.dedup();
-        table.add_row([blob.digest.to_string(), bytes(blob.size), part, shortened(&others)]);
+        table.add_row([
+            blob.digest.to_string(),
+            bytes(blob.size),
+            part,
+            shortened(&others),
+        ]);
     }
     right(&mut table, &[1]);
     format!("{text}\n{}", trimmed(&table))
@@ -141,7 +169,9 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
 fn shortened(names: &[String]) -> String {
     match names {
         [] => "-".into(),
-        [first, second, rest @ ..] if !rest.is_empty() => format!("{first}, {second} and {} more", rest.len()),
+        [first, second, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second} and {} more", rest.len())
+        }
         few => few.join(", "),
     }
 }
@@ -153,10 +183,19 @@ pub fn report(report: &Report, key: &Path) -> String {
         text.push_str(&format!("✗ {fault}\n"));
     }
     if let Some(signed) = &report.signed {
-        text.push_str(&format!("✓ signed by key {} ({}), comment `{}`\n", signed.key_id, key.display(), signed.comment));
+        text.push_str(&format!(
+            "✓ signed by key {} ({}), comment `{}`\n",
+            signed.key_id,
+            key.display(),
+            signed.comment
+        ));
     }
     if report.is_sound() {
-        text.push_str(&format!("✓ {} blobs, {} are as they were signed", report.blobs, bytes(report.bytes)));
+        text.push_str(&format!(
+            "✓ {} blobs, {} are as they were signed",
+            report.blobs,
+            bytes(report.bytes)
+        ));
     }
     text
 }
@@ -187,5 +226,14 @@ fn right(table: &mut Table, columns: &[usize]) {
 }
 
 fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| line.strip_prefix(" ").unwrap_or(&line).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    table
+        .lines()
+        .map(|line| {
+            line.strip_prefix(" ")
+                .unwrap_or(&line)
+                .trim_end()
+                .to_owned()
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
