@@ -82,7 +82,13 @@ pub fn verify(path: &Path, key: &VerifyingKey, progress: Progress<'_>) -> Result
     }
     report.blobs = found.iter().filter(|slot| blob_of(slot).is_some()).count();
     report.bytes = total;
-    report.faults.sort_by_key(|fault| fault.offset);
+    // In the order of the archive; what is nowhere in it comes last.
+    report.faults.sort_by_key(|fault| {
+        (
+            fault.offset.is_none() && fault.problem == Problem::Missing,
+            fault.offset,
+        )
+    });
     Ok(report)
 }
 

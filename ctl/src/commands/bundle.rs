@@ -6,6 +6,7 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use hz_bundle::verify::Problem;
 use hz_bundle::{Bundle, Error, Role, VerifyingKey};
 
 use crate::exit::{ExitStatus, Failure};
@@ -133,8 +134,17 @@ async fn verify(args: VerifyArgs, printer: &mut Printer) -> Result<ExitStatus, F
     }
     let count = report.faults.len();
     let s = if count == 1 { "" } else { "s" };
-    Err(Failure::input(format!("{} must not be used: {count} fault{s} found", report.path.display()))
-        .hint("copy the bundle again from where it was built, or build it again with `hzctl bundle build`"))
+    let hint = if report
+        .faults
+        .iter()
+        .all(|fault| fault.problem == Problem::Signature)
+    {
+        "every blob is whole, but it is not signed by who you trust; ask who built it for their hz-bundle.pub: --key PATH"
+    } else {
+        "copy the bundle again from where it was built, or build it again with `hzctl bundle build`"
+    };
+    let path = report.path.display();
+    Err(Failure::input(format!("{path} must not be used: {count} fault{s} found")).hint(hint))
 }
 
 async fn lay_out(args: LayOutArgs, printer: &mut Printer) -> Result<ExitStatus, Failure> {
