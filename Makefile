@@ -20,7 +20,7 @@ hzctl: deps ## Build hzctl, static, into dist/hzctl
 
 .PHONY: bundle
 bundle: hzctl ## Build the offline bundle into dist/ (about 12 minutes the first time, seconds after)
-	@dist/hzctl bundle build --output $(BUNDLE)
+	@dist/hzctl bundle build --archive $(BUNDLE)
 
 .PHONY: up
 up: bundle ## Eight bare hosts become the example hospital

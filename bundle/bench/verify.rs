@@ -9,9 +9,7 @@ use std::time::Instant;
 
 use hz_bundle::archive::Writer;
 use hz_bundle::manifest::{MEDIA_FILE, SCHEMA_VERSION};
-use hz_bundle::{
-    Descriptor, Digest, Entry, FileEntry, Kind, Manifest, Role, SigningKey, VerifyingKey, verify,
-};
+use hz_bundle::{Descriptor, Digest, Entry, FileEntry, Kind, Manifest, Role, SigningKey, VerifyingKey, verify};
 
 const ROUNDS: usize = 5;
 
@@ -19,8 +17,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (bundle, key) = match std::env::var_os("HZ_BUNDLE").map(PathBuf::from) {
         Some(bundle) => {
-            let key = VerifyingKey::load(&bundle.with_file_name("hz-bundle.pub"))
-                .expect("the public key beside it");
+            let key = VerifyingKey::load(&bundle.with_file_name("hz-bundle.pub")).expect("the public key beside it");
             (bundle, key)
         }
         None => made_up(folder.path()),
@@ -33,11 +30,7 @@ fn main() {
         let us = begun.elapsed().as_secs_f64();
         assert!(report.is_sound(), "{:?}", report.faults);
         let begun = Instant::now();
-        let status = Command::new("sha256sum")
-            .arg(&bundle)
-            .stdout(Stdio::null())
-            .status()
-            .expect("sha256sum");
+        let status = Command::new("sha256sum").arg(&bundle).stdout(Stdio::null()).status().expect("sha256sum");
         let them = begun.elapsed().as_secs_f64();
         assert!(status.success());
         if round > 0 {
@@ -49,11 +42,7 @@ fn main() {
     let (us, them) = (median(ours), median(theirs));
     #[allow(clippy::cast_precision_loss)]
     let rate = |seconds: f64| size as f64 / 1e6 / seconds;
-    println!(
-        "{} ({} MB), median of {ROUNDS}",
-        bundle.display(),
-        size / 1_000_000
-    );
+    println!("{} ({} MB), median of {ROUNDS}", bundle.display(), size / 1_000_000);
     println!("hzctl bundle verify  {us:.3} s  {:.0} MB/s", rate(us));
     println!("sha256sum            {them:.3} s  {:.0} MB/s", rate(them));
     println!("ratio of times       {:.2}", us / them);
@@ -87,11 +76,7 @@ fn made_up(folder: &Path) -> (PathBuf, VerifyingKey) {
                 description: None,
                 reference: None,
                 manifest: digest.clone(),
-                blobs: vec![Descriptor {
-                    digest,
-                    size: bytes.len() as u64,
-                    media_type: MEDIA_FILE.into(),
-                }],
+                blobs: vec![Descriptor { digest, size: bytes.len() as u64, media_type: MEDIA_FILE.into() }],
                 files: vec![file],
             }
         })
@@ -110,17 +95,9 @@ fn made_up(folder: &Path) -> (PathBuf, VerifyingKey) {
     let write = || -> std::io::Result<()> {
         let mut writer = Writer::new(fs::File::create(&path)?);
         writer.add("hz-bundle.json", &bytes)?;
-        writer.add(
-            "hz-bundle.json.minisig",
-            key.sign(&bytes, "hz-bundle 0")
-                .expect("a signature")
-                .as_bytes(),
-        )?;
+        writer.add("hz-bundle.json.minisig", key.sign(&bytes, "hz-bundle 0").expect("a signature").as_bytes())?;
         writer.add("oci-layout", hz_bundle::archive::OCI_LAYOUT)?;
-        writer.add(
-            "index.json",
-            &manifest.oci_index(manifest.components.iter()),
-        )?;
+        writer.add("index.json", &manifest.oci_index(manifest.components.iter()))?;
         for (bytes, blob) in blobs.iter().zip(manifest.blobs()) {
             writer.add(&blob.digest.blob_path(), bytes)?;
         }

@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut keep = names;
         let mut at = 0;
         while at < keep.len() {
-            let parts: Vec<String> = list.get(&keep[at]).map(|c| c.parts().iter().map(|p| (*p).to_owned()).collect()).unwrap_or_default();
+            let parts: Vec<String> =
+                list.get(&keep[at]).map(|c| c.parts().iter().map(|p| (*p).to_owned()).collect()).unwrap_or_default();
             keep.extend(parts);
             at += 1;
         }
@@ -46,7 +47,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let built = build(&options, &|event| match event {
         Event::Log { component, line } => println!("{component}: {line}"),
         Event::Finish { component, cached, took, size } => {
-            println!("{component}: done in {:.1} s, {:.1} MB{}", took.as_secs_f64(), size as f64 / 1e6, if cached { ", cached" } else { "" });
+            println!(
+                "{component}: done in {:.1} s, {:.1} MB{}",
+                took.as_secs_f64(),
+                size as f64 / 1e6,
+                if cached { ", cached" } else { "" }
+            );
         }
         Event::Evicted { component, reason } => println!("{component}: made anew, since {reason}"),
         _ => {}

@@ -24,9 +24,7 @@ pub const BLOCK: u64 = 512;
 /// The header of one file. Nothing in it depends on when, where or by whom it is written.
 pub fn header(name: &str, size: u64) -> [u8; BLOCK as usize] {
     let mut header = tar::Header::new_ustar();
-    header
-        .set_path(name)
-        .expect("names in the archive are short and relative");
+    header.set_path(name).expect("names in the archive are short and relative");
     header.set_size(size);
     header.set_mode(0o644);
     header.set_uid(0);
@@ -67,22 +65,14 @@ pub fn expected_slots(manifest: &Manifest, manifest_size: u64, signature_size: u
     let mut slots = Vec::new();
     let mut at = 0;
     let mut add = |name: String, size: u64| {
-        let slot = Slot {
-            name,
-            header_at: at,
-            data_at: at + BLOCK,
-            size,
-        };
+        let slot = Slot { name, header_at: at, data_at: at + BLOCK, size };
         at = slot.end();
         slots.push(slot);
     };
     add(MANIFEST_NAME.into(), manifest_size);
     add(SIGNATURE_NAME.into(), signature_size);
     add(OCI_LAYOUT_NAME.into(), OCI_LAYOUT.len() as u64);
-    add(
-        OCI_INDEX_NAME.into(),
-        manifest.oci_index(manifest.components.iter()).len() as u64,
-    );
+    add(OCI_INDEX_NAME.into(), manifest.oci_index(manifest.components.iter()).len() as u64);
     for blob in manifest.blobs() {
         add(blob.digest.blob_path(), blob.size);
     }
@@ -113,17 +103,8 @@ pub fn read_slot(file: &File, at: u64, length: u64) -> io::Result<At> {
         return Ok(At::End);
     }
     let header = tar::Header::from_byte_slice(&block);
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(i, b)| {
-            if (148..156).contains(&i) {
-                32
-            } else {
-                u32::from(*b)
-            }
-        })
-        .sum();
+    let sum: u32 =
+        block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
     if header.cksum().ok() != Some(sum) {
         return Ok(At::Garbage("the checksum of the header is wrong".into()));
     }
@@ -131,12 +112,7 @@ pub fn read_slot(file: &File, at: u64, length: u64) -> io::Result<At> {
         return Ok(At::Garbage("the header has no name or size".into()));
     };
     let name = path.to_string_lossy().into_owned();
-    Ok(At::File(Slot {
-        name,
-        header_at: at,
-        data_at: at + BLOCK,
-        size,
-    }))
+    Ok(At::File(Slot { name, header_at: at, data_at: at + BLOCK, size }))
 }
 
 /// Writes an archive file by file.
@@ -161,9 +137,7 @@ impl<W: Write> Writer<W> {
         let mut left = size;
         let mut buffer = vec![0; usize::try_from(size.clamp(1, 1 << 20)).unwrap_or(1)];
         while left > 0 {
-            let want = buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let n = bytes.read(&mut buffer[..want])?;
             if n == 0 {
                 let text = format!("{name} ended after {} of {size} bytes", size - left);
@@ -196,9 +170,7 @@ pub(crate) struct Stretch<'a> {
 
 impl Read for Stretch<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let n = self.file.read_at(&mut buffer[..want], self.at)?;
         self.at += n as u64;
         self.left -= n as u64;

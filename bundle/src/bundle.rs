@@ -25,10 +25,7 @@ pub struct Bundle {
 
 #[derive(Debug, Clone)]
 enum Store {
-    Archive {
-        file: Arc<File>,
-        slots: Arc<BTreeMap<String, Slot>>,
-    },
+    Archive { file: Arc<File>, slots: Arc<BTreeMap<String, Slot>> },
     Folder(PathBuf),
 }
 
@@ -37,10 +34,7 @@ impl Bundle {
     /// unpacks nothing and checks no blob (see [`crate::verify`]).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let open = |source| Error::Open {
-            path: path.into(),
-            source,
-        };
+        let open = |source| Error::Open { path: path.into(), source };
         if fs::metadata(path).map_err(open)?.is_dir() {
             return Self::open_folder(path);
         }
@@ -56,10 +50,7 @@ impl Bundle {
         };
         let manifest_bytes = whole(slot)?;
         let signature = slots.get(SIGNATURE_NAME).map(whole).transpose()?;
-        let store = Store::Archive {
-            file: Arc::new(file),
-            slots: Arc::new(slots),
-        };
+        let store = Store::Archive { file: Arc::new(file), slots: Arc::new(slots) };
         Self::assemble(path, store, manifest_bytes, signature)
     }
 
@@ -67,35 +58,17 @@ impl Bundle {
         let read = |name: &str| match fs::read(path.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Open {
-                path: path.join(name),
-                source,
-            }),
+            Err(source) => Err(Error::Open { path: path.join(name), source }),
         };
         let Some(manifest_bytes) = read(MANIFEST_NAME)? else {
-            return Err(not_a_bundle(
-                path,
-                format!("the folder has no {MANIFEST_NAME}"),
-            ));
+            return Err(not_a_bundle(path, format!("the folder has no {MANIFEST_NAME}")));
         };
-        Self::assemble(
-            path,
-            Store::Folder(path.into()),
-            manifest_bytes,
-            read(SIGNATURE_NAME)?,
-        )
+        Self::assemble(path, Store::Folder(path.into()), manifest_bytes, read(SIGNATURE_NAME)?)
     }
 
-    fn assemble(
-        path: &Path,
-        store: Store,
-        manifest_bytes: Vec<u8>,
-        signature: Option<Vec<u8>>,
-    ) -> Result<Self> {
-        let manifest = Manifest::parse(&manifest_bytes).map_err(|source| Error::Manifest {
-            path: path.into(),
-            source,
-        })?;
+    fn assemble(path: &Path, store: Store, manifest_bytes: Vec<u8>, signature: Option<Vec<u8>>) -> Result<Self> {
+        let manifest =
+            Manifest::parse(&manifest_bytes).map_err(|source| Error::Manifest { path: path.into(), source })?;
         Ok(Self {
             path: path.into(),
             store,
@@ -137,51 +110,28 @@ impl Bundle {
 
     /// A blob's bytes from an offset on, to go on with a transfer that was cut.
     pub fn blob_from(&self, digest: &Digest, offset: u64) -> Result<BlobReader> {
-        let missing = || Error::MissingBlob {
-            path: self.path.clone(),
-            digest: digest.clone(),
-        };
+        let missing = || Error::MissingBlob { path: self.path.clone(), digest: digest.clone() };
         match &self.store {
             Store::Archive { file, slots } => {
                 let slot = slots.get(&digest.blob_path()).ok_or_else(missing)?;
                 let at = slot.data_at + offset.min(slot.size);
-                Ok(BlobReader {
-                    file: file.clone(),
-                    at,
-                    end: slot.data_at + slot.size,
-                })
+                Ok(BlobReader { file: file.clone(), at, end: slot.data_at + slot.size })
             }
             Store::Folder(root) => {
                 let path = root.join(digest.blob_path());
                 let file = File::open(&path).map_err(|source| match source.kind() {
                     io::ErrorKind::NotFound => missing(),
-                    _ => Error::Open {
-                        path: path.clone(),
-                        source,
-                    },
+                    _ => Error::Open { path: path.clone(), source },
                 })?;
-                let end = file
-                    .metadata()
-                    .map_err(|source| Error::Open { path, source })?
-                    .len();
-                Ok(BlobReader {
-                    file: Arc::new(file),
-                    at: offset.min(end),
-                    end,
-                })
+                let end = file.metadata().map_err(|source| Error::Open { path, source })?.len();
+                Ok(BlobReader { file: Arc::new(file), at: offset.min(end), end })
             }
         }
     }
 
     /// The blobs, among these, that are not there or not of the right size. Quick: no hashing.
-    pub fn missing<'a>(
-        &self,
-        blobs: impl IntoIterator<Item = &'a Descriptor>,
-    ) -> Vec<&'a Descriptor> {
-        let there = |blob: &Descriptor| {
-            self.blob(&blob.digest)
-                .is_ok_and(|reader| reader.left() == blob.size)
-        };
+    pub fn missing<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Vec<&'a Descriptor> {
+        let there = |blob: &Descriptor| self.blob(&blob.digest).is_ok_and(|reader| reader.left() == blob.size);
         blobs.into_iter().filter(|blob| !there(blob)).collect()
     }
 
@@ -189,14 +139,10 @@ impl Bundle {
     /// not those that the manifest promises.
     pub fn file(&self, component: &str, path: &str) -> Result<impl Read + use<>> {
         let entry = self.component(component)?;
-        let file = entry
-            .files
-            .iter()
-            .find(|f| f.path == path)
-            .ok_or_else(|| Error::Unknown {
-                what: format!("file {path} in component {component}"),
-                hint: nearest(path, entry.files.iter().map(|f| f.path.as_str())),
-            })?;
+        let file = entry.files.iter().find(|f| f.path == path).ok_or_else(|| Error::Unknown {
+            what: format!("file {path} in component {component}"),
+            hint: nearest(path, entry.files.iter().map(|f| f.path.as_str())),
+        })?;
         self.unpacked(component, file)
     }
 
@@ -204,10 +150,7 @@ impl Bundle {
     pub fn component(&self, name: &str) -> Result<&Entry> {
         self.manifest.get(name).ok_or_else(|| Error::Unknown {
             what: format!("component {name}"),
-            hint: nearest(
-                name,
-                self.manifest.components.iter().map(|c| c.name.as_str()),
-            ),
+            hint: nearest(name, self.manifest.components.iter().map(|c| c.name.as_str())),
         })
     }
 
@@ -234,18 +177,14 @@ impl Bundle {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let part = folder.join(format!(".{name}.hz-part"));
         let mut reader = self.unpacked(component, file)?;
-        let copied = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)
-            .and_then(|mut out| {
+        let copied = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).and_then(
+            |mut out| {
                 io::copy(&mut reader, &mut out)?;
                 out.set_permissions(fs::Permissions::from_mode(mode))?;
                 out.sync_all()?;
                 fs::rename(&part, target)
-            });
+            },
+        );
         copied.map_err(|source| {
             let _ = fs::remove_file(&part); // the copy failed already; that is what gets told
             Error::Io { act: act(), source }
@@ -255,14 +194,8 @@ impl Bundle {
     fn unpacked(&self, component: &str, file: &FileEntry) -> Result<Checked<impl Read + use<>>> {
         let what = format!("{} of {component} (blob {})", file.path, file.blob);
         let blob = self.blob(&file.blob)?;
-        let inner =
-            zstd::stream::read::Decoder::new(blob).map_err(Error::io(format!("unpack {what}")))?;
-        Ok(Checked {
-            inner,
-            hasher: Some(Hasher::default()),
-            want: format!("sha256:{}", file.sha256),
-            what,
-        })
+        let inner = zstd::stream::read::Decoder::new(blob).map_err(Error::io(format!("unpack {what}")))?;
+        Ok(Checked { inner, hasher: Some(Hasher::default()), want: format!("sha256:{}", file.sha256), what })
     }
 
     /// Writes an OCI archive of some components, as `ctr images import` takes it, without a copy on disk.
@@ -274,23 +207,13 @@ impl Bundle {
         let components: Vec<&Entry> = components.into_iter().collect();
         let mut writer = archive::Writer::new(out);
         let act = || "write an OCI archive".to_string();
-        writer
-            .add(archive::OCI_LAYOUT_NAME, archive::OCI_LAYOUT)
-            .map_err(Error::io(act()))?;
+        writer.add(archive::OCI_LAYOUT_NAME, archive::OCI_LAYOUT).map_err(Error::io(act()))?;
         let index = self.manifest.oci_index(components.iter().copied());
-        writer
-            .add(archive::OCI_INDEX_NAME, &index)
-            .map_err(Error::io(act()))?;
+        writer.add(archive::OCI_INDEX_NAME, &index).map_err(Error::io(act()))?;
         let mut seen = std::collections::BTreeSet::new();
-        for blob in components
-            .iter()
-            .flat_map(|c| &c.blobs)
-            .filter(|b| seen.insert(&b.digest))
-        {
+        for blob in components.iter().flat_map(|c| &c.blobs).filter(|b| seen.insert(&b.digest)) {
             let reader = self.blob(&blob.digest)?;
-            writer
-                .add_from(&blob.digest.blob_path(), blob.size, reader)
-                .map_err(Error::io(act()))?;
+            writer.add_from(&blob.digest.blob_path(), blob.size, reader).map_err(Error::io(act()))?;
         }
         writer.finish().map_err(Error::io(act()))?;
         Ok(())
@@ -314,9 +237,7 @@ impl BlobReader {
 
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer
-            .len()
-            .min(usize::try_from(self.left()).unwrap_or(usize::MAX));
+        let want = buffer.len().min(usize::try_from(self.left()).unwrap_or(usize::MAX));
         let n = self.file.read_at(&mut buffer[..want], self.at)?;
         self.at += n as u64;
         Ok(n)
@@ -343,10 +264,7 @@ impl<R: Read> Read for Checked<R> {
         {
             let found = hasher.finish();
             if found.as_str() != self.want {
-                let text = format!(
-                    "{} is damaged: expected {}, found {found}",
-                    self.what, self.want
-                );
+                let text = format!("{} is damaged: expected {}, found {found}", self.what, self.want);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
         }
@@ -355,26 +273,16 @@ impl<R: Read> Read for Checked<R> {
 }
 
 fn index(path: &Path, file: &File) -> Result<BTreeMap<String, Slot>> {
-    let read = |source| Error::Open {
-        path: path.into(),
-        source,
-    };
+    let read = |source| Error::Open { path: path.into(), source };
     let length = file.metadata().map_err(read)?.len();
     let mut slots = BTreeMap::new();
     let mut at = 0;
     loop {
-        let damaged = |offset: u64, reason: String| Error::Damaged {
-            path: path.into(),
-            offset,
-            reason,
-        };
+        let damaged = |offset: u64, reason: String| Error::Damaged { path: path.into(), offset, reason };
         match archive::read_slot(file, at, length).map_err(read)? {
             At::File(slot) => {
                 if at == 0 && slot.name != MANIFEST_NAME {
-                    return Err(not_a_bundle(
-                        path,
-                        format!("its first file is {}, not {MANIFEST_NAME}", slot.name),
-                    ));
+                    return Err(not_a_bundle(path, format!("its first file is {}, not {MANIFEST_NAME}", slot.name)));
                 }
                 if slot.data_at.saturating_add(slot.size) > length {
                     let reason = format!("the file ends inside {}, at {length} bytes", slot.name);
@@ -388,10 +296,7 @@ fn index(path: &Path, file: &File) -> Result<BTreeMap<String, Slot>> {
                 return Err(not_a_bundle(path, "it is not a tar archive".into()));
             }
             At::Short => {
-                return Err(damaged(
-                    at,
-                    format!("the file ends too early, at {length} bytes"),
-                ));
+                return Err(damaged(at, format!("the file ends too early, at {length} bytes")));
             }
             At::Garbage(reason) => return Err(damaged(at, reason)),
         }
@@ -411,10 +316,7 @@ fn is_installed(target: &Path, file: &FileEntry) -> bool {
 }
 
 fn not_a_bundle(path: &Path, reason: String) -> Error {
-    Error::NotABundle {
-        path: path.into(),
-        reason,
-    }
+    Error::NotABundle { path: path.into(), reason }
 }
 
 pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {

@@ -124,19 +124,13 @@ pub enum Error {
 impl Error {
     /// For `map_err` on file work.
     pub(crate) fn io(act: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            act: act.into(),
-            source,
-        }
+        move |source| Self::Io { act: act.into(), source }
     }
 
     /// Whether the user gave us something wrong, rather than the machine failing.
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Open { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
-            ),
+            Self::Open { source, .. } => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory),
             Self::Recipe { source, .. } => matches!(source, RecipeError::Missing { .. }),
             Self::Download { .. } | Self::Io { .. } => false,
             _ => true,

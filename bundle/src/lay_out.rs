@@ -27,12 +27,7 @@ impl Bundle {
     /// Writes the blobs that a role needs (all without a role) into a folder, checking each on its
     /// way. Goes on with what is there: right blobs are kept, wrong ones replaced. The manifest
     /// comes last, so a folder that has one is complete.
-    pub fn lay_out(
-        &self,
-        folder: &Path,
-        role: Option<Role>,
-        progress: &dyn Fn(u64, u64),
-    ) -> Result<LaidOut> {
+    pub fn lay_out(&self, folder: &Path, role: Option<Role>, progress: &dyn Fn(u64, u64)) -> Result<LaidOut> {
         let act = || format!("lay the bundle out in {}", folder.display());
         fs::create_dir_all(folder.join("blobs/sha256")).map_err(Error::io(act()))?;
         let blobs = match role {
@@ -70,21 +65,14 @@ impl Bundle {
         let (file, digest, _) = out.finish();
         if digest != blob.digest {
             let _ = fs::remove_file(&part); // the damage is what gets told
-            let users: Vec<_> = self
-                .manifest()
-                .users_of(&blob.digest)
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+            let users: Vec<_> = self.manifest().users_of(&blob.digest).iter().map(ToString::to_string).collect();
             return Err(Error::WrongBytes {
                 path: self.path().into(),
                 what: format!("blob {} of {}", blob.digest, users.join(", ")),
                 reason: format!("its bytes hash to {digest}"),
             });
         }
-        file.sync_all()
-            .and_then(|()| fs::rename(&part, &target))
-            .map_err(Error::io(act()))
+        file.sync_all().and_then(|()| fs::rename(&part, &target)).map_err(Error::io(act()))
     }
 }
 

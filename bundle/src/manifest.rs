@@ -104,9 +104,7 @@ pub enum ManifestError {
     #[error("hz-bundle.json does not parse: {0}")]
     Parse(String),
     /// Made by a newer program.
-    #[error(
-        "hz-bundle.json has schemaVersion {found}, and this program reads up to {SCHEMA_VERSION}"
-    )]
+    #[error("hz-bundle.json has schemaVersion {found}, and this program reads up to {SCHEMA_VERSION}")]
     Newer {
         /// Schema of the file.
         found: u64,
@@ -128,9 +126,7 @@ impl Manifest {
         // The schema first: a newer file may not parse as ours, and that is not what is wrong with it.
         let Schema { schema_version } = serde_json::from_slice(bytes).map_err(parse)?;
         if schema_version > u64::from(SCHEMA_VERSION) {
-            return Err(ManifestError::Newer {
-                found: schema_version,
-            });
+            return Err(ManifestError::Newer { found: schema_version });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(parse)?;
         manifest.check()?;
@@ -156,9 +152,7 @@ impl Manifest {
 
     /// Components that hosts of a role need.
     pub fn components_for(&self, role: Role) -> impl Iterator<Item = &Entry> {
-        self.components
-            .iter()
-            .filter(move |c| c.roles.contains(&role))
+        self.components.iter().filter(move |c| c.roles.contains(&role))
     }
 
     /// Container images that hosts of a role need.
@@ -185,20 +179,10 @@ impl Manifest {
             }
             let files: Vec<_> = component.files.iter().filter(|f| f.blob == *blob).collect();
             if files.is_empty() {
-                let media = component
-                    .blobs
-                    .iter()
-                    .find(|b| b.digest == *blob)
-                    .map_or("", |b| &b.media_type);
-                users.push(Use {
-                    component: component.name.clone(),
-                    part: part_name(media).into(),
-                });
+                let media = component.blobs.iter().find(|b| b.digest == *blob).map_or("", |b| &b.media_type);
+                users.push(Use { component: component.name.clone(), part: part_name(media).into() });
             }
-            users.extend(files.iter().map(|f| Use {
-                component: component.name.clone(),
-                part: f.path.clone(),
-            }));
+            users.extend(files.iter().map(|f| Use { component: component.name.clone(), part: f.path.clone() }));
         }
         users
     }
@@ -217,9 +201,7 @@ impl Manifest {
     fn check(&self) -> Result<(), ManifestError> {
         let mut sizes: BTreeMap<&Digest, u64> = BTreeMap::new();
         for component in &self.components {
-            let wrong = |what: String| {
-                ManifestError::Inconsistent(format!("component {}: {what}", component.name))
-            };
+            let wrong = |what: String| ManifestError::Inconsistent(format!("component {}: {what}", component.name));
             for blob in &component.blobs {
                 if *sizes.entry(&blob.digest).or_insert(blob.size) != blob.size {
                     return Err(wrong(format!("blob {} has two sizes", blob.digest)));
@@ -227,26 +209,17 @@ impl Manifest {
             }
             let holds = |digest: &Digest| component.blobs.iter().any(|b| b.digest == *digest);
             if !holds(&component.manifest) {
-                return Err(wrong(format!(
-                    "its manifest {} is not among its blobs",
-                    component.manifest
-                )));
+                return Err(wrong(format!("its manifest {} is not among its blobs", component.manifest)));
             }
             for file in &component.files {
                 if !holds(&file.blob) {
-                    return Err(wrong(format!(
-                        "blob {} of {} is not among its blobs",
-                        file.blob, file.path
-                    )));
+                    return Err(wrong(format!("blob {} of {} is not among its blobs", file.blob, file.path)));
                 }
                 if !is_safe(&file.path) {
                     return Err(wrong(format!("path `{}` leaves its folder", file.path)));
                 }
                 if file.permissions().is_none() {
-                    return Err(wrong(format!(
-                        "mode `{}` of {} is not octal",
-                        file.mode, file.path
-                    )));
+                    return Err(wrong(format!("mode `{}` of {} is not octal", file.mode, file.path)));
                 }
             }
         }
@@ -283,11 +256,7 @@ impl Entry {
     }
 
     fn oci_descriptor(&self) -> serde_json::Value {
-        let size = self
-            .blobs
-            .iter()
-            .find(|b| b.digest == self.manifest)
-            .map_or(0, |b| b.size);
+        let size = self.blobs.iter().find(|b| b.digest == self.manifest).map_or(0, |b| b.size);
         let mut annotations = BTreeMap::from([("hospital.hz.roles", roles_csv(&self.roles))]);
         if let Some(name) = &self.reference {
             annotations.insert("org.opencontainers.image.ref.name", name.clone());
@@ -311,27 +280,18 @@ impl Entry {
 impl FileEntry {
     /// Permission bits; `None` if they are not octal.
     pub fn permissions(&self) -> Option<u32> {
-        u32::from_str_radix(&self.mode, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o7777)
+        u32::from_str_radix(&self.mode, 8).ok().filter(|mode| *mode <= 0o7777)
     }
 }
 
 /// `control-plane,worker`.
 pub fn roles_csv(roles: &[Role]) -> String {
-    roles
-        .iter()
-        .map(Role::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Whether a path stays where it is put: relative, without `..`.
 pub fn is_safe(path: &str) -> bool {
-    !path.is_empty()
-        && path
-            .split('/')
-            .all(|part| !part.is_empty() && part != "." && part != "..")
+    !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 fn part_name(media_type: &str) -> &'static str {
@@ -348,8 +308,5 @@ fn part_name(media_type: &str) -> &'static str {
 
 fn unique<'a>(components: impl Iterator<Item = &'a Entry>) -> Vec<&'a Descriptor> {
     let mut seen = std::collections::BTreeSet::new();
-    components
-        .flat_map(|c| &c.blobs)
-        .filter(|blob| seen.insert(&blob.digest))
-        .collect()
+    components.flat_map(|c| &c.blobs).filter(|blob| seen.insert(&blob.digest)).collect()
 }

@@ -145,17 +145,11 @@ pub enum RecipeError {
 impl RecipeError {
     /// A failed act, in one line.
     pub fn failed(act: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Failed {
-            act: act.into(),
-            message: message.into(),
-        }
+        Self::Failed { act: act.into(), message: message.into() }
     }
 
     /// For `map_err` on file work.
     pub fn io(act: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            act: act.into(),
-            source,
-        }
+        move |source| Self::Io { act: act.into(), source }
     }
 }

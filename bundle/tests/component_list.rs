@@ -17,7 +17,9 @@ fn list() -> ComponentList {
 fn versions_of_go_projects_are_those_that_their_go_mod_pins() {
     let mut checked = 0;
     for component in &list().components {
-        let Some(Build::Go(go)) = &component.build else { continue };
+        let Some(Build::Go(go)) = &component.build else {
+            continue;
+        };
         let file = repo().join("bundle").join(go.workspace.as_ref().unwrap()).join("go.mod");
         let text = fs::read_to_string(&file).unwrap();
         // Those that a command is named after, `module version` in a require line.
@@ -27,7 +29,9 @@ fn versions_of_go_projects_are_those_that_their_go_mod_pins() {
             .filter_map(|line| line.trim().trim_start_matches("require ").split_once(" v"))
             .collect();
         for package in go.commands.values().filter(|package| !package.ends_with(".c")) {
-            let inside = |module: &str| package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let inside = |module: &str| {
+                package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
             let (module, version) = pins
                 .iter()
                 .filter(|(module, _)| inside(module))
@@ -86,7 +90,8 @@ fn collect(folder: &Path, named: &mut Vec<(PathBuf, String)>) {
         let text = fs::read_to_string(&path).unwrap();
         for rest in text.split("hz.hospital/").skip(1) {
             let image: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-.:".contains(*c)).collect();
-            let tagged = |(_, tag): (&str, &str)| tag.starts_with(|c: char| c.is_ascii_digit() || c == 'v') && tag.contains('.');
+            let tagged =
+                |(_, tag): (&str, &str)| tag.starts_with(|c: char| c.is_ascii_digit() || c == 'v') && tag.contains('.');
             if image.split_once(':').is_some_and(tagged) {
                 named.push((path.clone(), format!("hz.hospital/{}", image.trim_end_matches('.'))));
             }

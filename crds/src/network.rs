@@ -44,7 +44,8 @@ pub fn to(peers: Vec<Value>, ports: Value) -> Value {
 /// A rule that lets out to the API servers, and, if their addresses are not known, to that port anywhere.
 /// Addresses only: the API servers run on the hosts' network, where no selector finds them.
 pub fn to_api(platform: &Platform) -> Value {
-    let peers: Vec<Value> = platform.api_servers.iter().map(|address| json!({ "ipBlock": { "cidr": whole(address) } })).collect();
+    let peers: Vec<Value> =
+        platform.api_servers.iter().map(|address| json!({ "ipBlock": { "cidr": whole(address) } })).collect();
     let ports = tcp([platform.api_port]);
     if peers.is_empty() { json!({ "ports": ports }) } else { to(peers, ports) }
 }
@@ -54,12 +55,13 @@ fn whole(address: &str) -> String {
     format!("{address}/{bits}")
 }
 
-/// A policy for these pods: what is not named here stays shut.
+/// A policy for these pods, or for all if no label is named: what is not named here stays shut.
 pub fn wall(name: &str, who: &BTreeMap<String, String>, ingress: Vec<Value>, egress: Vec<Value>) -> DynamicObject {
     object::<NetworkPolicy>(
         name,
         json!({ "spec": {
-            "podSelector": { "matchLabels": who },
+            // An empty map would come back as none, and look like a change to whoever compares.
+            "podSelector": { "matchLabels": (!who.is_empty()).then_some(who) },
             "policyTypes": ["Ingress", "Egress"],
             "ingress": (!ingress.is_empty()).then_some(ingress),
             "egress": (!egress.is_empty()).then_some(egress),

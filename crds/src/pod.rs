@@ -31,6 +31,12 @@ pub fn locked() -> Value {
     })
 }
 
+/// Complete names are asked for as they stand, and not first with every search domain behind them: one question to
+/// cluster DNS instead of four.
+pub fn dns() -> Value {
+    json!({ "options": [{ "name": "ndots", "value": "2" }] })
+}
+
 /// Requests, and a limit on memory alone: a limit on processor time only makes idle servers slow.
 pub fn resources(cpu: &Amount, memory: &Amount, limit: &Amount) -> Value {
     json!({

@@ -44,7 +44,9 @@ impl Amount {
     /// no difference where there is none.
     #[must_use]
     pub fn canonical(&self) -> Self {
-        let Some(millis) = self.millis() else { return self.clone() };
+        let Some(millis) = self.millis() else {
+            return self.clone();
+        };
         if millis % 1000 != 0 {
             return Self(format!("{millis}m"));
         }
@@ -69,7 +71,8 @@ impl Amount {
         if let Some(number) = self.0.strip_suffix('m') {
             return Some((number, None));
         }
-        let scaled = BINARY.iter().chain(&DECIMAL).find_map(|(suffix, scale)| Some((self.0.strip_suffix(suffix)?, *scale)));
+        let scaled =
+            BINARY.iter().chain(&DECIMAL).find_map(|(suffix, scale)| Some((self.0.strip_suffix(suffix)?, *scale)));
         let (number, scale) = scaled.unwrap_or((&self.0, 1));
         Some((number, Some(scale)))
     }

@@ -49,7 +49,11 @@ pub fn operator_in_namespace() -> Vec<PolicyRule> {
         rule("gateway.networking.k8s.io", &["httproutes"], &WRITE),
         rule("rbac.authorization.k8s.io", &["roles", "rolebindings"], &WRITE),
         rule(GROUP, &TENANT_KINDS, &WRITE),
-        rule(GROUP, &TENANT_KINDS.map(|kind| format!("{kind}/status")).each_ref().map(String::as_str), &["get", "patch", "update"]),
+        rule(
+            GROUP,
+            &TENANT_KINDS.map(|kind| format!("{kind}/status")).each_ref().map(String::as_str),
+            &["get", "patch", "update"],
+        ),
     ]
 }
 

@@ -23,11 +23,16 @@ pub fn page() -> String {
 fn kind(page: &mut String, crd: &CustomResourceDefinition) -> std::fmt::Result {
     let names = &crd.spec.names;
     let version = crd.spec.versions.first().expect("a definition has a version");
-    let root = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()).expect("ours have a schema");
+    let root =
+        version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()).expect("ours have a schema");
     writeln!(page, "\n## {}\n\n{}\n", names.kind, text(root))?;
     let scope = if crd.spec.scope == "Cluster" { "the whole cluster" } else { "a hospital's namespace" };
     let short = names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    writeln!(page, "Lives in {scope}. Short: {short}. Columns: {}.", columns(version.additional_printer_columns.as_deref()))?;
+    writeln!(
+        page,
+        "Lives in {scope}. Short: {short}. Columns: {}.",
+        columns(version.additional_printer_columns.as_deref())
+    )?;
     for part in ["spec", "status"] {
         if let Some(schema) = root.properties.as_ref().and_then(|properties| properties.get(part)) {
             writeln!(page, "\n### {} {part}\n", names.kind)?;
@@ -40,12 +45,20 @@ fn kind(page: &mut String, crd: &CustomResourceDefinition) -> std::fmt::Result {
 }
 
 fn columns(
-    columns: Option<&[k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition]>,
+    columns: Option<
+        &[k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition],
+    >,
 ) -> String {
     let all = columns.unwrap_or_default().iter();
-    all.map(|column| if column.priority.is_some_and(|priority| priority > 0) { format!("{} (wide)", column.name) } else { column.name.clone() })
-        .collect::<Vec<_>>()
-        .join(", ")
+    all.map(|column| {
+        if column.priority.is_some_and(|priority| priority > 0) {
+            format!("{} (wide)", column.name)
+        } else {
+            column.name.clone()
+        }
+    })
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 fn fields(page: &mut String, prefix: &str, schema: &JSONSchemaProps) -> std::fmt::Result {
@@ -78,13 +91,20 @@ fn item(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
 
 fn type_of(schema: &JSONSchemaProps) -> String {
     let name = schema.type_.as_deref().unwrap_or("object");
-    item(schema).map_or_else(|| name.to_owned(), |item| format!("list of {}", item.type_.as_deref().unwrap_or("object")))
+    item(schema)
+        .map_or_else(|| name.to_owned(), |item| format!("list of {}", item.type_.as_deref().unwrap_or("object")))
 }
 
 fn limits(schema: &JSONSchemaProps) -> String {
     let mut limits = Vec::new();
     if let Some(values) = &schema.enum_ {
-        limits.push(values.iter().map(|value| format!("`{}`", value.0.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", "));
+        limits.push(
+            values
+                .iter()
+                .map(|value| format!("`{}`", value.0.as_str().unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
     }
     match (schema.minimum, schema.maximum) {
         (Some(least), Some(most)) => limits.push(format!("{least} to {most}")),
@@ -127,5 +147,12 @@ fn own_rules(found: &mut Vec<(String, String)>, path: &str, schema: &JSONSchemaP
 
 /// A description on one line, as a table needs it.
 fn text(schema: &JSONSchemaProps) -> String {
-    schema.description.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+    schema
+        .description
+        .as_deref()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
 }

@@ -1,4 +1,5 @@
 //! What the tests of all kinds share.
+#![allow(clippy::disallowed_methods)] // fixtures are files
 
 use std::path::PathBuf;
 
@@ -17,7 +18,8 @@ pub fn at(clock: &str) -> Timestamp {
 
 /// An example of a kind, with the defaults the API server would fill in, and a uid so that it can own something.
 pub fn fixture<K: DeserializeOwned + kube::core::Resource<DynamicType = ()>>(folder: &str, name: &str) -> K {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src", folder, "fixtures", &format!("{name}.yaml")].iter().collect();
+    let path: PathBuf =
+        [env!("CARGO_MANIFEST_DIR"), "src", folder, "fixtures", &format!("{name}.yaml")].iter().collect();
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     parse(&text)
 }
@@ -83,7 +85,9 @@ impl TryParseAs for DynamicObject {
 /// What Pod Security `restricted` asks of a pod, for the parts that plans of ours can get wrong.
 pub fn refuse_what_restricted_refuses(plan: &Plan) {
     for object in plan.objects() {
-        let Some(pod) = object.data.pointer("/spec/template/spec") else { continue };
+        let Some(pod) = object.data.pointer("/spec/template/spec") else {
+            continue;
+        };
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         assert!(pod.get("hostNetwork").is_none() && pod.get("hostPID").is_none());
@@ -102,6 +106,7 @@ pub fn refuse_what_restricted_refuses(plan: &Plan) {
 
 /// Every name fits where it stands, and everything is labelled and in its namespace.
 pub fn refuse_misfits(plan: &Plan) {
+    refuse_what_is_empty(plan);
     for object in plan.objects() {
         let name = object.metadata.name.as_deref().unwrap();
         // Services and pods of StatefulSets become DNS labels; the number of the pod needs two letters more.
@@ -116,5 +121,26 @@ pub fn refuse_misfits(plan: &Plan) {
         }
         assert!(object.metadata.labels.as_ref().unwrap().contains_key(crate::labels::MANAGED_BY));
         assert!(object.metadata.namespace.is_some() || kind(object) == "Namespace");
+    }
+}
+
+/// The API server drops what is empty, and a difference would be found forever. An empty `podSelector` is a word
+/// of its own.
+fn refuse_what_is_empty(plan: &Plan) {
+    for object in plan.objects() {
+        let found = empty(&object.data, "");
+        assert!(found.is_empty(), "{} {:?} has empty fields: {found:?}", kind(object), object.metadata.name);
+    }
+}
+
+fn empty(value: &Value, path: &str) -> Vec<String> {
+    match value {
+        Value::Object(map) if map.is_empty() && !path.ends_with(".podSelector") => {
+            vec![path.to_owned()]
+        }
+        Value::Array(list) if list.is_empty() => vec![path.to_owned()],
+        Value::Object(map) => map.iter().flat_map(|(key, value)| empty(value, &format!("{path}.{key}"))).collect(),
+        Value::Array(list) => list.iter().flat_map(|value| empty(value, &format!("{path}[]"))).collect(),
+        _ => Vec::new(),
     }
 }

@@ -1,5 +1,5 @@
 //! The example hospital is one that the platform takes.
-#![allow(clippy::disallowed_methods)] // reading the example is what this test is about
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // reading the example is what this test is about
 
 use std::collections::BTreeMap;
 

@@ -5,39 +5,21 @@ use std::time::Duration;
 use hzctl::printer::{Output, Printer};
 use hzctl::progress::{CLUSTER, Event, Plan, Planned, Progress};
 
-const PHASES: [(&str, &str, u64); 4] = [
-    ("preflight", "probe", 3),
-    ("bundle", "copy", 12),
-    ("images", "import", 10),
-    ("join", "kubeadm join", 8),
-];
+const PHASES: [(&str, &str, u64); 4] =
+    [("preflight", "probe", 3), ("bundle", "copy", 12), ("images", "import", 10), ("join", "kubeadm join", 8)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let speed: f64 = arguments
-        .iter()
-        .find_map(|word| word.parse().ok())
-        .unwrap_or(1.0);
+    let speed: f64 = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(1.0);
     let fail = arguments.iter().any(|word| word == "fail");
-    let hosts = [
-        "cp-1", "cp-2", "cp-3", "worker-1", "worker-2", "worker-3", "worker-4", "worker-5",
-    ];
+    let hosts = ["cp-1", "cp-2", "cp-3", "worker-1", "worker-2", "worker-3", "worker-4", "worker-5"];
     let mut steps: Vec<Planned> = Vec::new();
     for host in hosts {
-        steps.extend(PHASES.map(|(phase, step, seconds)| {
-            Planned::new(host, phase, step, Duration::from_secs(seconds))
-        }));
+        steps
+            .extend(PHASES.map(|(phase, step, seconds)| Planned::new(host, phase, step, Duration::from_secs(seconds))));
     }
-    steps.push(Planned::new(
-        CLUSTER,
-        "verify",
-        "pods reach pods",
-        Duration::from_secs(5),
-    ));
-    let plan = Plan {
-        expected: Some(Duration::from_secs_f64(42.0 / speed)),
-        steps,
-    };
+    steps.push(Planned::new(CLUSTER, "verify", "pods reach pods", Duration::from_secs(5)));
+    let plan = Plan { expected: Some(Duration::from_secs_f64(42.0 / speed)), steps };
     let mut printer = Printer::standard(Output::Table, false);
     let progress = Progress::start(&printer, plan);
     for (phase, step, seconds) in PHASES {
@@ -66,18 +48,11 @@ fn main() {
             }
         });
         let took = (progress.elapsed() - begun).as_secs_f64();
-        progress.emit(Event::PhaseFinished {
-            phase: phase.to_owned(),
-            took,
-        });
+        progress.emit(Event::PhaseFinished { phase: phase.to_owned(), took });
     }
     let step = progress.step(CLUSTER, "verify", "pods reach pods");
     std::thread::sleep(Duration::from_secs_f64(5.0 / speed));
     step.finish(false);
     progress.finish(!fail);
-    printer.say(if fail {
-        "worker-4 did not join; the cluster runs without it"
-    } else {
-        "done"
-    });
+    printer.say(if fail { "worker-4 did not join; the cluster runs without it" } else { "done" });
 }

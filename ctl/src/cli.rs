@@ -11,16 +11,8 @@ use crate::screen::Screen;
 
 /// Turn bare Linux servers into a running hospital cloud
 #[derive(Debug, Parser)]
-#[command(
-    name = "hzctl",
-    version,
-    propagate_version = false,
-    max_term_width = 100,
-    subcommand_required = true
-)]
-#[command(
-    after_help = "Start with `hzctl init`, then `hzctl check --pre`, then `hzctl bootstrap`."
-)]
+#[command(name = "hzctl", version, propagate_version = false, max_term_width = 100, subcommand_required = true)]
+#[command(after_help = "Start with `hzctl init`, then `hzctl check --pre`, then `hzctl bootstrap`.")]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -77,12 +69,7 @@ pub fn public_command() -> clap::Command {
         .after_help(full.get_after_help().cloned().unwrap_or_default())
         .max_term_width(100)
         .subcommand_required(true)
-        .args(
-            full.get_arguments()
-                .filter(|option| option.is_global_set())
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
+        .args(full.get_arguments().filter(|option| option.is_global_set()).cloned().collect::<Vec<_>>());
     for sub in full.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         public = public.subcommand(sub.clone());
     }
@@ -97,11 +84,7 @@ fn parse() -> Result<Cli, clap::Error> {
 /// clap ends with 2 for a wrong argument; ours is 1, as for all bad input.
 fn refused(error: &clap::Error) -> ExitStatus {
     let _ = error.print();
-    if error.use_stderr() {
-        ExitStatus::BadInput
-    } else {
-        ExitStatus::Success
-    }
+    if error.use_stderr() { ExitStatus::BadInput } else { ExitStatus::Success }
 }
 
 fn trace(verbose: u8, screen: Screen) {
@@ -113,11 +96,7 @@ fn trace(verbose: u8, screen: Screen) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("HZCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || screen.writer())
-        .with_ansi(false)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || screen.writer()).with_ansi(false).init();
 }
 
 fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
@@ -149,9 +128,7 @@ fn interrupted(farewell: Option<&str>) -> Failure {
 
 /// A word as a shell takes it back.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| {
-        c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~')
-    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~');
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
     } else {
@@ -162,9 +139,7 @@ fn quoted(word: &str) -> String {
 /// Ends at the first Ctrl-C or SIGTERM.
 async fn stop_signal() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::fault("failed to listen for signals").because(error))
-    };
+    let listen = |kind| signal(kind).map_err(|error| Failure::fault("failed to listen for signals").because(error));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     tokio::select! {

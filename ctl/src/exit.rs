@@ -48,21 +48,13 @@ impl ExitStatus {
     pub fn meaning(self) -> &'static str {
         match self {
             ExitStatus::Success => "Done.",
-            ExitStatus::BadInput => {
-                "The input is wrong: cluster.yaml, an argument, or a file that is not there."
-            }
+            ExitStatus::BadInput => "The input is wrong: cluster.yaml, an argument, or a file that is not there.",
             ExitStatus::Fault => "An unexpected fault of hzctl or of the system under it.",
-            ExitStatus::Preflight => {
-                "The preflight found what must be mended first. Nothing was changed."
-            }
+            ExitStatus::Preflight => "The preflight found what must be mended first. Nothing was changed.",
             ExitStatus::Degraded => "The cluster runs, but not all of it: a worker failed.",
-            ExitStatus::HostFailed => {
-                "A host or the network failed, and trying again will not help."
-            }
+            ExitStatus::HostFailed => "A host or the network failed, and trying again will not help.",
             ExitStatus::Deadline => "A deadline passed.",
-            ExitStatus::Interrupted => {
-                "Stopped by Ctrl-C or a signal. Every step is safe to repeat."
-            }
+            ExitStatus::Interrupted => "Stopped by Ctrl-C or a signal. Every step is safe to repeat.",
         }
     }
 }
@@ -114,13 +106,7 @@ pub struct Finding {
 impl Failure {
     /// A failure with a code of the caller's choice.
     pub fn new(code: ExitStatus, message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            hint: None,
-            code,
-            source: None,
-            findings: Vec::new(),
-        }
+        Failure { message: message.into(), hint: None, code, source: None, findings: Vec::new() }
     }
 
     /// The person gave something wrong: exit code 1.
@@ -157,8 +143,7 @@ impl Failure {
     /// The causes from the nearest to the deepest, without those that only repeat the one above.
     pub fn causes(&self) -> Vec<String> {
         let mut causes: Vec<String> = Vec::new();
-        let mut next: Option<&(dyn StdError + 'static)> =
-            self.source.as_deref().map(|source| source as _);
+        let mut next: Option<&(dyn StdError + 'static)> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = next {
             let text = error.to_string();
             let repeats = causes.last().unwrap_or(&self.message).ends_with(&text);

@@ -34,8 +34,7 @@ impl Printer {
     pub fn standard(output: Output, no_colour: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-        let refused =
-            no_colour || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let refused = no_colour || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Printer {
             output,
             colour: terminal && !dumb && !refused,
@@ -85,11 +84,7 @@ impl Printer {
     }
 
     /// Print a value in the form the person asked for; `table` makes the one for people.
-    pub fn value<T: Serialize>(
-        &mut self,
-        value: &T,
-        table: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failure> {
+    pub fn value<T: Serialize>(&mut self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         let text = match self.output {
             Output::Table => table(value),
             Output::Json => serde_json::to_string_pretty(value)
@@ -106,11 +101,7 @@ impl Printer {
 
     /// Tell the person what they should look at.
     pub fn warn(&mut self, text: impl AsRef<str>) {
-        let mark = if self.colour {
-            "\u{1b}[33mwarning:\u{1b}[0m"
-        } else {
-            "warning:"
-        };
+        let mark = if self.colour { "\u{1b}[33mwarning:\u{1b}[0m" } else { "warning:" };
         self.say(format!("{mark} {}", text.as_ref()));
     }
 
@@ -127,11 +118,9 @@ impl Printer {
 /// A reader that went away (`| head`) is not a failure.
 fn quiet_pipe(result: io::Result<()>) -> Result<(), Failure> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
-            ExitStatus::Fault,
-            "failed to write to standard output",
-        )
-        .because(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(ExitStatus::Fault, "failed to write to standard output").because(error))
+        }
         _ => Ok(()),
     }
 }
@@ -169,30 +158,14 @@ fn as_text(failure: &Failure, colour: bool) -> String {
         text.push('\n');
     }
     let paint = |code: &str, word: &str| {
-        if colour {
-            format!("\u{1b}[{code}m{word}\u{1b}[0m")
-        } else {
-            word.to_owned()
-        }
+        if colour { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() }
     };
-    text.push_str(&format!(
-        "{} {}\n",
-        paint("1;31", "error:"),
-        failure.message
-    ));
+    text.push_str(&format!("{} {}\n", paint("1;31", "error:"), failure.message));
     for cause in failure.causes() {
-        text.push_str(&format!(
-            "  {} {}\n",
-            paint("31", "because:"),
-            indent_rest(&cause, 11)
-        ));
+        text.push_str(&format!("  {} {}\n", paint("31", "because:"), indent_rest(&cause, 11)));
     }
     if let Some(hint) = &failure.hint {
-        text.push_str(&format!(
-            "  {} {}\n",
-            paint("36", "hint:"),
-            indent_rest(hint, 8)
-        ));
+        text.push_str(&format!("  {} {}\n", paint("36", "hint:"), indent_rest(hint, 8)));
     }
     text
 }
@@ -205,29 +178,18 @@ fn indent_rest(text: &str, by: usize) -> String {
 /// One mistake, drawn by miette under the lines it is in.
 fn snippet(finding: &Finding, colour: bool) -> String {
     use miette::{
-        GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report,
-        Severity,
+        GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity,
     };
-    let place = if finding.path.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", finding.path)
-    };
-    let mut diagnostic =
-        MietteDiagnostic::new(format!("{place}{}", finding.message)).with_severity(Severity::Error);
+    let place = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
+    let mut diagnostic = MietteDiagnostic::new(format!("{place}{}", finding.message)).with_severity(Severity::Error);
     if let Some(hint) = &finding.hint {
         diagnostic = diagnostic.with_help(hint.clone());
     }
     let (start, length) = finding.span;
     let label = (!finding.label.is_empty()).then(|| finding.label.clone());
     let diagnostic = diagnostic.with_label(LabeledSpan::new(label, start, length));
-    let report = Report::new(diagnostic)
-        .with_source_code(NamedSource::new(&finding.file, finding.text.to_string()));
-    let theme = if colour {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
+    let report = Report::new(diagnostic).with_source_code(NamedSource::new(&finding.file, finding.text.to_string()));
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
     // Rendering into a string fails only for a span outside the text; the sentence alone will do then.
     let drawn = GraphicalReportHandler::new_themed(theme)
@@ -238,10 +200,7 @@ fn snippet(finding: &Finding, colour: bool) -> String {
         .render_report(&mut text, report.as_ref());
     match drawn {
         Ok(()) => text,
-        Err(_) => format!(
-            "{}:{}:{}: {place}{}\n",
-            finding.file, finding.line, finding.column, finding.message
-        ),
+        Err(_) => format!("{}:{}:{}: {place}{}\n", finding.file, finding.line, finding.column, finding.message),
     }
 }
 
@@ -265,9 +224,7 @@ impl Captured {
 }
 
 fn read(buffer: &Mutex<Vec<u8>>) -> String {
-    let bytes = buffer
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let bytes = buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -275,10 +232,7 @@ struct Pipe(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .extend_from_slice(bytes);
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -58,10 +58,7 @@ pub struct Planned {
 impl Plan {
     /// These steps.
     pub fn new(steps: Vec<Planned>) -> Self {
-        Plan {
-            steps,
-            expected: None,
-        }
+        Plan { steps, expected: None }
     }
 
     /// Put what the last run measured in place of what is thought.
@@ -79,18 +76,8 @@ impl Plan {
 
 impl Planned {
     /// A step to come.
-    pub fn new(
-        host: impl Into<String>,
-        phase: impl Into<String>,
-        step: impl Into<String>,
-        expected: Duration,
-    ) -> Self {
-        Planned {
-            host: host.into(),
-            phase: phase.into(),
-            step: step.into(),
-            expected,
-        }
+    pub fn new(host: impl Into<String>, phase: impl Into<String>, step: impl Into<String>, expected: Duration) -> Self {
+        Planned { host: host.into(), phase: phase.into(), step: step.into(), expected }
     }
 }
 
@@ -128,30 +115,12 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 impl Progress {
     /// Begin. Live lines where the printer talks to a terminal, JSON lines elsewhere.
     pub fn start(printer: &Printer, plan: Plan) -> Self {
-        let mode = if printer.interactive() {
-            Mode::Live
-        } else {
-            Mode::Json
-        };
+        let mode = if printer.interactive() { Mode::Live } else { Mode::Json };
         let state = State::new(&plan);
-        let begun = Event::RunStarted {
-            steps: plan.steps.len(),
-            expected: round(state.expected()),
-        };
-        let inner = Inner {
-            state,
-            journal: None,
-            told: HashMap::new(),
-            over: false,
-        };
+        let begun = Event::RunStarted { steps: plan.steps.len(), expected: round(state.expected()) };
+        let inner = Inner { state, journal: None, told: HashMap::new(), over: false };
         let look = Look::of_terminal(printer.colour());
-        let shared = Shared {
-            started: Instant::now(),
-            screen: printer.screen(),
-            mode,
-            look,
-            inner: Mutex::new(inner),
-        };
+        let shared = Shared { started: Instant::now(), screen: printer.screen(), mode, look, inner: Mutex::new(inner) };
         let progress = Progress(Arc::new(shared));
         progress.emit(begun);
         if mode == Mode::Live {
@@ -166,12 +135,7 @@ impl Progress {
     }
 
     /// Begin a step. Dropped without an end, it counts as stopped.
-    pub fn step(
-        &self,
-        host: impl Into<String>,
-        phase: impl Into<String>,
-        step: impl Into<String>,
-    ) -> Step {
+    pub fn step(&self, host: impl Into<String>, phase: impl Into<String>, step: impl Into<String>) -> Step {
         let step = Step {
             progress: self.clone(),
             host: host.into(),
@@ -180,17 +144,8 @@ impl Progress {
             started: Instant::now(),
             ended: false,
         };
-        let Step {
-            host,
-            phase,
-            step: name,
-            ..
-        } = &step;
-        self.emit(Event::StepStarted {
-            host: host.clone(),
-            phase: phase.clone(),
-            step: name.clone(),
-        });
+        let Step { host, phase, step: name, .. } = &step;
+        self.emit(Event::StepStarted { host: host.clone(), phase: phase.clone(), step: name.clone() });
         step
     }
 
@@ -204,10 +159,7 @@ impl Progress {
         let at = self.0.started.elapsed();
         let mut inner = self.0.lock();
         inner.state.apply(&event, at);
-        let stamped = Stamped {
-            at: round(at),
-            event,
-        };
+        let stamped = Stamped { at: round(at), event };
         let line = serde_json::to_string(&stamped).unwrap_or_default();
         if let Some(journal) = &mut inner.journal
             && !matches!(stamped.event, Event::StepProgress { .. })
@@ -228,10 +180,7 @@ impl Progress {
 
     /// The work is over: the live lines go, what was said stays.
     pub fn finish(&self, succeeded: bool) {
-        self.emit(Event::RunFinished {
-            took: round(self.0.started.elapsed()),
-            succeeded,
-        });
+        self.emit(Event::RunFinished { took: round(self.0.started.elapsed()), succeeded });
         self.0.lock().over = true;
         if self.0.mode == Mode::Live {
             self.0.screen.clear();
@@ -258,26 +207,16 @@ impl Progress {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn draw(&self) {
         let (width, height) = terminal_size::terminal_size_of(std::io::stderr())
-            .map_or((80, 24), |(width, height)| {
-                (usize::from(width.0), usize::from(height.0))
-            });
+            .map_or((80, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
         // Held while drawing, so that a frame cannot come after the last clear.
         let inner = self.lock();
         if !inner.over {
-            self.screen.draw(render(
-                &inner.state,
-                self.started.elapsed(),
-                width,
-                height,
-                &self.look,
-            ));
+            self.screen.draw(render(&inner.state, self.started.elapsed(), width, height, &self.look));
         }
     }
 }
@@ -292,17 +231,11 @@ impl Drop for Shared {
 
 impl Inner {
     fn worth_telling(&mut self, event: &Event, at: Duration) -> bool {
-        let Event::StepProgress {
-            host, phase, step, ..
-        } = event
-        else {
+        let Event::StepProgress { host, phase, step, .. } = event else {
             return true;
         };
         let key = format!("{host}/{phase}/{step}");
-        let due = self
-            .told
-            .get(&key)
-            .is_none_or(|last| at.saturating_sub(*last) >= TELL_EVERY);
+        let due = self.told.get(&key).is_none_or(|last| at.saturating_sub(*last) >= TELL_EVERY);
         if due {
             self.told.insert(key, at);
         }
@@ -324,30 +257,15 @@ pub struct Step {
 impl Step {
     /// It came this far (0 to 1), and moved so many bytes.
     pub fn at(&self, fraction: f64, bytes: Option<u64>) {
-        let fraction = if fraction.is_finite() {
-            fraction.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         let (host, phase, step) = self.names();
-        self.progress.emit(Event::StepProgress {
-            host,
-            phase,
-            step,
-            fraction,
-            bytes,
-        });
+        self.progress.emit(Event::StepProgress { host, phase, step, fraction, bytes });
     }
 
     /// It failed in a way that may pass, and is tried again.
     pub fn retry(&self, cause: impl Into<String>) {
         let (host, phase, step) = self.names();
-        self.progress.emit(Event::StepRetried {
-            host,
-            phase,
-            step,
-            cause: cause.into(),
-        });
+        self.progress.emit(Event::StepRetried { host, phase, step, cause: cause.into() });
     }
 
     /// It is done.
@@ -355,13 +273,7 @@ impl Step {
         let (host, phase, step) = self.names();
         let took = round(self.started.elapsed());
         self.ended = true;
-        self.progress.emit(Event::StepFinished {
-            host,
-            phase,
-            step,
-            took,
-            changed,
-        });
+        self.progress.emit(Event::StepFinished { host, phase, step, took, changed });
     }
 
     /// It failed for good.
@@ -369,13 +281,7 @@ impl Step {
         let (host, phase, step) = self.names();
         let took = round(self.started.elapsed());
         self.ended = true;
-        self.progress.emit(Event::StepFailed {
-            host,
-            phase,
-            step,
-            took,
-            cause: cause.into(),
-        });
+        self.progress.emit(Event::StepFailed { host, phase, step, took, cause: cause.into() });
     }
 
     fn names(&self) -> (String, String, String) {

@@ -15,10 +15,7 @@ struct Inner {
 impl Screen {
     /// A screen that writes here.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Screen(Arc::new(Mutex::new(Inner {
-            out,
-            live: Vec::new(),
-        })))
+        Screen(Arc::new(Mutex::new(Inner { out, live: Vec::new() })))
     }
 
     /// Write a line that stays. Never fails: talk that nobody can hear is no reason to stop.
@@ -40,16 +37,9 @@ impl Screen {
             return;
         }
         // Only from the first line that differs: less to send over a slow console, and no flicker.
-        let same = inner
-            .live
-            .iter()
-            .zip(&lines)
-            .take_while(|(old, new)| old == new)
-            .count();
+        let same = inner.live.iter().zip(&lines).take_while(|(old, new)| old == new).count();
         let mut frame = erase(inner.live.len() - same);
-        lines[same..]
-            .iter()
-            .for_each(|line| push_line(&mut frame, line));
+        lines[same..].iter().for_each(|line| push_line(&mut frame, line));
         inner.live = lines;
         inner.write(&frame);
     }
@@ -61,25 +51,17 @@ impl Screen {
 
     /// A writer of whole lines, for tracing.
     pub fn writer(&self) -> ScreenWriter {
-        ScreenWriter {
-            screen: self.clone(),
-            held: Vec::new(),
-        }
+        ScreenWriter { screen: self.clone(), held: Vec::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Inner {
     fn write(&mut self, text: &str) {
-        let _ = self
-            .out
-            .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush());
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 }
 
@@ -90,11 +72,7 @@ fn push_line(frame: &mut String, line: &str) {
 
 /// Go up this many lines and wipe all below.
 fn erase(lines: usize) -> String {
-    if lines == 0 {
-        String::new()
-    } else {
-        format!("\u{1b}[{lines}F\u{1b}[J")
-    }
+    if lines == 0 { String::new() } else { format!("\u{1b}[{lines}F\u{1b}[J") }
 }
 
 /// Collects what is written and says it when dropped.

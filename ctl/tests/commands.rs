@@ -21,17 +21,8 @@ fn a_misspelt_command_or_option_is_answered_with_the_nearest_and_exit_code_1() {
         (vec!["init"], "--hosts"),
     ] {
         let output = run(site.path(), &arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(1),
-            "{arguments:?}: {}",
-            err(&output)
-        );
-        assert!(
-            err(&output).contains(told),
-            "{arguments:?}: {}",
-            err(&output)
-        );
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains(told), "{arguments:?}: {}", err(&output));
         assert_eq!(out(&output), "", "{arguments:?}");
     }
 }
@@ -39,18 +30,10 @@ fn a_misspelt_command_or_option_is_answered_with_the_nearest_and_exit_code_1() {
 #[test]
 fn help_and_version_are_data_and_end_well() {
     let site = site();
-    for arguments in [
-        vec!["--help"],
-        vec!["help", "init"],
-        vec!["init", "-h"],
-        vec!["--version"],
-    ] {
+    for arguments in [vec!["--help"], vec!["help", "init"], vec!["init", "-h"], vec!["--version"]] {
         let output = run(site.path(), &arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
-        assert!(
-            out(&output).contains("hzctl") && err(&output).is_empty(),
-            "{arguments:?}"
-        );
+        assert!(out(&output).contains("hzctl") && err(&output).is_empty(), "{arguments:?}");
     }
 }
 
@@ -58,8 +41,7 @@ fn help_and_version_are_data_and_end_well() {
 fn version_is_for_people_and_for_scripts() {
     let site = site();
     assert!(out(&run(site.path(), &["version"])).contains(env!("CARGO_PKG_VERSION")));
-    let json: serde_json::Value =
-        serde_json::from_str(&out(&run(site.path(), &["version", "-o", "json"]))).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&out(&run(site.path(), &["version", "-o", "json"]))).unwrap();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(json["kubernetes"], "1.36");
     assert_eq!(json["bundleFormat"], 1);
@@ -85,60 +67,34 @@ fn init_writes_a_file_that_validate_accepts_and_never_writes_over_one() {
     let first = run(site.path(), &arguments);
     assert_eq!(first.status.code(), Some(0), "{}", err(&first));
     let valid = run(site.path(), &["validate"]);
-    assert_eq!(
-        out(&valid),
-        "cluster `st-anna` is valid: 3 control planes, 5 workers\n",
-        "{}",
-        err(&valid)
-    );
+    assert_eq!(out(&valid), "cluster `st-anna` is valid: 3 control planes, 5 workers\n", "{}", err(&valid));
 
     fs::write(site.path().join("cluster.yaml"), "mine").unwrap();
     let second = run(site.path(), &arguments);
     assert_eq!(second.status.code(), Some(1));
-    assert!(
-        err(&second).contains("is there already") && err(&second).contains("--force"),
-        "{}",
-        err(&second)
-    );
-    assert_eq!(
-        fs::read_to_string(site.path().join("cluster.yaml")).unwrap(),
-        "mine"
-    );
+    assert!(err(&second).contains("is there already") && err(&second).contains("--force"), "{}", err(&second));
+    assert_eq!(fs::read_to_string(site.path().join("cluster.yaml")).unwrap(), "mine");
     let forced = run(site.path(), &[&arguments[..], &["--force"]].concat());
     assert_eq!(forced.status.code(), Some(0));
-    assert!(
-        fs::read_to_string(site.path().join("cluster.yaml"))
-            .unwrap()
-            .contains("st-anna")
-    );
+    assert!(fs::read_to_string(site.path().join("cluster.yaml")).unwrap().contains("st-anna"));
 }
 
 #[test]
 fn init_reads_a_list_from_a_file_or_standard_input_and_prints_to_standard_output() {
     let site = site();
-    let list = "# ours\n10.0.0.1 anna ControlPlane\n10.0.0.2 berta ControlPlane\n10.0.0.3 clara ControlPlane\n10.0.1.1-5\n";
-    let output = run_with_input(
-        site.path(),
-        &["init", "--hosts", "-", "--to", "-"],
-        list.as_bytes(),
-    );
+    let list =
+        "# ours\n10.0.0.1 anna ControlPlane\n10.0.0.2 berta ControlPlane\n10.0.0.3 clara ControlPlane\n10.0.1.1-5\n";
+    let output = run_with_input(site.path(), &["init", "--hosts", "-", "--to", "-"], list.as_bytes());
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert!(
         out(&output).contains("{ name: clara,    address: 10.0.0.3,        role: ControlPlane }"),
         "{}",
         out(&output)
     );
-    let valid = run_with_input(
-        site.path(),
-        &["validate", "--no-files", "-f", "-"],
-        out(&output).as_bytes(),
-    );
+    let valid = run_with_input(site.path(), &["validate", "--no-files", "-f", "-"], out(&output).as_bytes());
     assert_eq!(valid.status.code(), Some(0), "{}", err(&valid));
     fs::write(site.path().join("servers.txt"), list).unwrap();
-    let from_file = run(
-        site.path(),
-        &["init", "--hosts", "servers.txt", "--to", "-"],
-    );
+    let from_file = run(site.path(), &["init", "--hosts", "servers.txt", "--to", "-"]);
     assert_eq!(out(&from_file), out(&output));
 }
 
@@ -157,31 +113,19 @@ fn init_tells_which_line_of_the_list_is_wrong_and_writes_nothing() {
         assert!(!site.path().join("cluster.yaml").exists());
     }
     let missing = run(site.path(), &["init", "--hosts", "nowhere.txt"]);
-    assert!(
-        err(&missing).contains("nowhere.txt") && err(&missing).contains("No such file"),
-        "{}",
-        err(&missing)
-    );
+    assert!(err(&missing).contains("nowhere.txt") && err(&missing).contains("No such file"), "{}", err(&missing));
 }
 
 #[test]
 fn with_json_a_failure_is_one_json_object_on_stderr_with_line_and_column() {
     let site = site();
-    let yaml = fs::read_to_string(repository().join("ctl/tests/cluster-corpus/role-misspelt.yaml"))
-        .unwrap();
-    let output = run_with_input(
-        site.path(),
-        &["validate", "-o", "json", "-f", "-"],
-        yaml.as_bytes(),
-    );
+    let yaml = fs::read_to_string(repository().join("ctl/tests/cluster-corpus/role-misspelt.yaml")).unwrap();
+    let output = run_with_input(site.path(), &["validate", "-o", "json", "-f", "-"], yaml.as_bytes());
     assert_eq!(output.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_str(&err(&output)).unwrap();
     let finding = &json["error"]["findings"][0];
     assert_eq!(finding["path"], "spec.hosts[5].role");
-    assert_eq!(
-        (finding["line"].as_u64(), finding["column"].as_u64()),
-        (Some(15), Some(50))
-    );
+    assert_eq!((finding["line"].as_u64(), finding["column"].as_u64()), (Some(15), Some(50)));
     assert_eq!(json["error"]["exitCode"], 1);
     assert_eq!(out(&output), "");
 }
@@ -191,30 +135,15 @@ fn completions_and_man_pages_cover_every_command_that_is_shown() {
     let site = site();
     for shell in ["bash", "zsh", "fish"] {
         let script = out(&run(site.path(), &["completions", shell]));
-        assert!(
-            script.contains("bootstrap") && script.contains("kubeconfig"),
-            "{shell}"
-        );
-        assert!(
-            !script.contains("fsync"),
-            "{shell} completes hidden commands"
-        );
+        assert!(script.contains("bootstrap") && script.contains("kubeconfig"), "{shell}");
+        assert!(!script.contains("fsync"), "{shell} completes hidden commands");
     }
     let output = run(site.path(), &["man", "pages/man1"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let page = fs::read_to_string(site.path().join("pages/man1/hzctl-init.1")).unwrap();
-    assert!(
-        page.contains("--hosts") || page.contains("\\-\\-hosts"),
-        "{page}"
-    );
-    assert!(
-        site.path().join("pages/man1/hzctl.1").exists()
-            && !site.path().join("pages/man1/hzctl-node.1").exists()
-    );
-    assert!(
-        out(&run(site.path(), &["man"])).starts_with(".ie"),
-        "the main page goes to standard output"
-    );
+    assert!(page.contains("--hosts") || page.contains("\\-\\-hosts"), "{page}");
+    assert!(site.path().join("pages/man1/hzctl.1").exists() && !site.path().join("pages/man1/hzctl-node.1").exists());
+    assert!(out(&run(site.path(), &["man"])).starts_with(".ie"), "the main page goes to standard output");
 }
 
 #[test]
@@ -222,22 +151,14 @@ fn a_bash_that_is_there_understands_the_completions() {
     let site = site();
     let script = site.path().join("hzctl.bash");
     fs::write(&script, out(&run(site.path(), &["completions", "bash"]))).unwrap();
-    let checked = std::process::Command::new("bash")
-        .arg("-n")
-        .arg(&script)
-        .output();
+    let checked = std::process::Command::new("bash").arg("-n").arg(&script).output();
     assert!(checked.is_ok_and(|output| output.status.success()));
 }
 
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let site = site();
-    let mut child = hzctl(site.path())
-        .arg("schema")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = hzctl(site.path()).arg("schema").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));

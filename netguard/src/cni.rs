@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn a_configuration_that_sorts_before_ours_is_named() {
         assert_eq!(shadowing(["10-hz.conflist", "99-loopback.conf"]), None);
-        assert_eq!(shadowing(["README", "10-hz.conflist", "10-containerd-net.conflist"]), Some("10-containerd-net.conflist"));
+        assert_eq!(
+            shadowing(["README", "10-hz.conflist", "10-containerd-net.conflist"]),
+            Some("10-containerd-net.conflist")
+        );
         assert_eq!(shadowing(["05-old.conflist.bak", "10-hz.conflist"]), None);
     }
 }

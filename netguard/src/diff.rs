@@ -55,11 +55,8 @@ pub struct Diff {
 pub fn diff(actual: &Actual, wanted: &BTreeMap<Key, Item>) -> Diff {
     let reborn = reborn(actual, wanted);
     // What hangs on a link that is made anew will be gone when its turn comes.
-    let own: BTreeMap<&Key, &Item> = actual
-        .own
-        .iter()
-        .filter(|(_, item)| !item.link().is_some_and(|link| reborn.contains(link)))
-        .collect();
+    let own: BTreeMap<&Key, &Item> =
+        actual.own.iter().filter(|(_, item)| !item.link().is_some_and(|link| reborn.contains(link))).collect();
     let mut diff = Diff::default();
     for (key, item) in wanted {
         if let Item::Route(route) = item

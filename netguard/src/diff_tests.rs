@@ -84,7 +84,12 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn any_route() -> impl Strategy<Value = Route> {
-    (prop_oneof![Just(MAIN), Just(crate::state::TABLE)], range(), prop_oneof![Just(0_u32), Just(1024), Just(7)], target())
+    (
+        prop_oneof![Just(MAIN), Just(crate::state::TABLE)],
+        range(),
+        prop_oneof![Just(0_u32), Just(1024), Just(7)],
+        target(),
+    )
         .prop_map(|(table, to, metric, target)| Route { table, to, metric, target })
 }
 

@@ -113,18 +113,33 @@ impl Health {
                 let _ = writeln!(text, "hz_netguard_{name}{labels} {value}");
             }
         };
-        tell("ready", "gauge", "1 when the way to the pods of every known node is in place.", &[("", f64::from(ready))]);
+        tell(
+            "ready",
+            "gauge",
+            "1 when the way to the pods of every known node is in place.",
+            &[("", f64::from(ready))],
+        );
         tell(
             "peers",
             "gauge",
             "Other nodes by the way in which their pods are reached.",
             &[(r#"{way="direct"}"#, pass.peers.direct as f64), (r#"{way="tunnel"}"#, pass.peers.tunnel as f64)],
         );
-        tell("problems", "gauge", "What is not as it should be; /healthz names each.", &[("", pass.problems.len() as f64)]);
+        tell(
+            "problems",
+            "gauge",
+            "What is not as it should be; /healthz names each.",
+            &[("", pass.problems.len() as f64)],
+        );
         tell("passes_total", "counter", "Comparisons of plan and kernel.", &[("", totals.passes as f64)]);
         tell("passes_unready_total", "counter", "Comparisons that ended with problems.", &[("", totals.failed as f64)]);
         tell("changes_total", "counter", "Changes made in the kernel.", &[("", totals.changes as f64)]);
-        tell("table_writes_total", "counter", "Times the nftables table was written.", &[("", totals.table_writes as f64)]);
+        tell(
+            "table_writes_total",
+            "counter",
+            "Times the nftables table was written.",
+            &[("", totals.table_writes as f64)],
+        );
         tell("cni_writes_total", "counter", "Times the CNI file was written.", &[("", totals.cni_writes as f64)]);
         tell("pass_seconds", "gauge", "How long the last comparison took.", &[("", pass.took.as_secs_f64())]);
         tell("uptime_seconds", "gauge", "Time since the start.", &[("", self.born.elapsed().as_secs_f64().floor())]);

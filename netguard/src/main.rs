@@ -153,7 +153,12 @@ async fn main() -> ExitCode {
     // The client's own lines say less than ours, for each try.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = "kube_client=off".parse().map_or(EnvFilter::new("info"), |quiet| filter.add_directive(quiet));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let done = match Cli::parse().command {
         Command::Run(args) => run(args).await,
         Command::Show(args) => show(args).await,
@@ -206,7 +211,9 @@ async fn show(args: ShowArgs) -> Result<(), String> {
     let health = Arc::new(Health::default());
     let mut nodes = args.plan.nodes(&health).await?;
     let agent = agent(&args.plan, &args.host, health)?;
-    let nodes = agent::first_nodes(&mut nodes, Duration::from_secs(30)).await.ok_or("the nodes did not become known in 30 s")?;
+    let nodes = agent::first_nodes(&mut nodes, Duration::from_secs(30))
+        .await
+        .ok_or("the nodes did not become known in 30 s")?;
     let desired = agent.want(&nodes).await?;
     for item in desired.items.values() {
         println!("{item}");

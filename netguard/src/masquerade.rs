@@ -87,10 +87,8 @@ mod tests {
     use super::*;
 
     fn masquerade() -> Masquerade {
-        let nodes = [
-            Node::parse("a", ["10.77.0.11"], ["10.244.0.0/24"]),
-            Node::parse("b", ["10.77.0.12"], ["10.244.1.0/24"]),
-        ];
+        let nodes =
+            [Node::parse("a", ["10.77.0.11"], ["10.244.0.0/24"]), Node::parse("b", ["10.77.0.12"], ["10.244.1.0/24"])];
         Masquerade::new(["10.244.0.0/24".parse().unwrap()], &nodes, &["10.244.0.0/16".parse().unwrap()])
     }
 

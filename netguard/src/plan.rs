@@ -165,7 +165,9 @@ pub enum Unplannable {
     )]
     NoUplink(IpAddr),
     /// A pod range that swallows a node's address would send the tunnel into itself.
-    #[error("the pod range {range} of node {node:?} holds the address {address} of node {of:?}; choose another pod CIDR")]
+    #[error(
+        "the pod range {range} of node {node:?} holds the address {address} of node {of:?}; choose another pod CIDR"
+    )]
     RangeHoldsNode {
         /// Whose range.
         node: String,
@@ -199,13 +201,15 @@ pub fn plan(nodes: &[Node], me: &str, around: &Surroundings, settings: &Settings
             draft.peer(node, nodes, footing, around, settings);
         }
     }
-    draft.problems.extend(nodes.iter().flat_map(|node| {
-        node.malformed.iter().map(|why| Problem { node: node.name.clone(), why: why.clone() })
-    }));
+    draft.problems.extend(
+        nodes
+            .iter()
+            .flat_map(|node| node.malformed.iter().map(|why| Problem { node: node.name.clone(), why: why.clone() })),
+    );
     Ok(Desired {
-        masquerade: settings.masquerade.then(|| {
-            Masquerade::new(families.iter().map(|footing| footing.range), nodes, &settings.cluster_ranges)
-        }),
+        masquerade: settings
+            .masquerade
+            .then(|| Masquerade::new(families.iter().map(|footing| footing.range), nodes, &settings.cluster_ranges)),
         cni: CniConfig {
             ranges: families.iter().map(|footing| footing.range).collect(),
             // Both families share the pod's one link.
@@ -234,8 +238,7 @@ impl Footing {
         around: &Surroundings,
         settings: &Settings,
     ) -> Result<Self, Unplannable> {
-        let address =
-            own.address(family).ok_or_else(|| Unplannable::NoAddress { node: own.name.clone(), range })?;
+        let address = own.address(family).ok_or_else(|| Unplannable::NoAddress { node: own.name.clone(), range })?;
         let uplink = around.uplinks.get(&address).ok_or(Unplannable::NoUplink(address))?;
         let tunnel_mtu = uplink.mtu.saturating_sub(tunnel_overhead(family));
         let pod_mtu = settings.mtu.unwrap_or(match settings.encapsulation {
@@ -272,14 +275,7 @@ impl<'a> Draft<'a> {
         self.route(MAIN, footing.range, footing.family, Target::Unreachable);
     }
 
-    fn peer(
-        &mut self,
-        node: &'a Node,
-        nodes: &[Node],
-        footing: &Footing,
-        around: &Surroundings,
-        settings: &Settings,
-    ) {
+    fn peer(&mut self, node: &'a Node, nodes: &[Node], footing: &Footing, around: &Surroundings, settings: &Settings) {
         let Some(range) = node.range(footing.family) else { return };
         let Some(address) = node.address(footing.family) else {
             return self.problem(node, format!("has the pod range {range} but no internal address of that family"));

@@ -54,7 +54,10 @@ fn a_neighbour_gets_a_plain_route_and_a_node_behind_a_router_a_tunnel() {
 #[test]
 fn without_nodes_behind_routers_there_is_no_tunnel() {
     let desired = plan(&nodes()[..2], "a", &around(), &Settings::default()).unwrap();
-    assert_eq!(told(&desired), ["route to 10.244.0.0/24 (unreachable)", "route to 10.244.1.0/24 via 10.77.0.12 on eth0"]);
+    assert_eq!(
+        told(&desired),
+        ["route to 10.244.0.0/24 (unreachable)", "route to 10.244.1.0/24 via 10.77.0.12 on eth0"]
+    );
 }
 
 #[test]
@@ -147,15 +150,20 @@ fn two_tunnel_ends_meet_what_one_plans_for_the_other_is_what_the_other_has() {
     let far = plan(&nodes(), "far", &there, &Settings::default()).unwrap();
     let theirs = far.items.values().find_map(|item| if let Item::Tunnel(t) = item { Some(t.clone()) } else { None });
     let theirs = theirs.unwrap();
-    assert!(desired.items.values().any(|item| {
-        matches!(item, Item::Forward { mac, to, .. } if *mac == theirs.mac && *to == theirs.local)
-    }));
+    assert!(
+        desired
+            .items
+            .values()
+            .any(|item| { matches!(item, Item::Forward { mac, to, .. } if *mac == theirs.mac && *to == theirs.local) })
+    );
     let ends: Vec<_> = far
         .items
         .values()
         .filter_map(|item| if let Item::Address { net, .. } = item { Some(net.addr()) } else { None })
         .collect();
-    assert!(desired.items.values().any(|item| matches!(item, Item::Neighbour { address, .. } if ends.contains(address))));
+    assert!(
+        desired.items.values().any(|item| matches!(item, Item::Neighbour { address, .. } if ends.contains(address)))
+    );
 }
 
 fn crowd() -> impl Strategy<Value = (Vec<Node>, Surroundings)> {

@@ -72,9 +72,8 @@ impl Mac {
 
 /// 128 bits into 32 (FNV-1a): the low bits alone would collide for nodes numbered alike on different subnets.
 fn fold(address: Ipv6Addr) -> [u8; 4] {
-    let hash = address.octets().iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash =
+        address.octets().iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     hash.to_be_bytes()
 }
 

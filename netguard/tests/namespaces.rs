@@ -72,7 +72,10 @@ fn what_netguard_made_goes_when_a_node_leaves_and_what_others_made_stays() {
         return;
     }
     let mut lab = Lab::new();
-    lab.inside("a", "ip route add 198.51.100.0/24 via 10.77.0.1 proto static; ip route add 10.250.0.0/24 via 10.77.0.12");
+    lab.inside(
+        "a",
+        "ip route add 198.51.100.0/24 via 10.77.0.1 proto static; ip route add 10.250.0.0/24 via 10.77.0.12",
+    );
     lab.inside("a", "ip rule add from 10.9.0.0/16 lookup 99; nft add table inet others; nft add chain inet others c");
     let foreign_routes = lab.inside("a", "ip route show | grep -v \"proto 72\" | sort");
     let foreign_tables = lab.inside("a", "nft list table inet others");
@@ -123,7 +126,11 @@ fn what_others_break_is_mended() {
         ("a neighbour", "ip neigh del 10.244.2.0 dev hz-vxlan", "ip neigh show dev hz-vxlan | grep PERMANENT || true"),
         ("the rule", "ip rule del priority 7248", "ip rule show priority 7248"),
         ("all tables", "nft flush ruleset", "nft list tables | grep hz-netguard || true"),
-        ("a tunnel of another kind", "ip link del hz-vxlan; ip link add hz-vxlan type bridge", "ip -d link show hz-vxlan | grep 8472 || true"),
+        (
+            "a tunnel of another kind",
+            "ip link del hz-vxlan; ip link add hz-vxlan type bridge",
+            "ip -d link show hz-vxlan | grep 8472 || true",
+        ),
     ] {
         lab.inside("a", line);
         eventually(&format!("{what} is back"), || !lab.inside("a", sign).is_empty());
@@ -142,7 +149,8 @@ fn a_route_of_somebody_else_in_our_place_is_left_alone_and_told() {
     lab.inside("a", "ip route add 10.244.1.0/24 via 10.77.0.1");
     lab.netguard(A);
     eventually("the conflict is told", || {
-        lab.health(A).is_some_and(|health| health["problems"][0].as_str().is_some_and(|why| why.contains("that is not ours")))
+        lab.health(A)
+            .is_some_and(|health| health["problems"][0].as_str().is_some_and(|why| why.contains("that is not ours")))
     });
     assert!(lab.inside("a", "ip route show 10.244.1.0/24").contains("via 10.77.0.1 "));
     lab.inside("a", "ip route del 10.244.1.0/24");
@@ -180,7 +188,8 @@ fn connections_live_through_a_restart_and_nothing_is_made_again() {
     assert!(gap < 1000, "the stream stood still for {gap} ms");
     assert_eq!(lab.inside("a", "ip route show proto 72; ip -o link show hz-vxlan; ip rule show"), before);
     let log = lab.log(A);
-    let again: Vec<&str> = log.lines().skip(lines).filter(|line| line.contains("made") || line.contains("removed")).collect();
+    let again: Vec<&str> =
+        log.lines().skip(lines).filter(|line| line.contains("made") || line.contains("removed")).collect();
     assert!(again.is_empty(), "{again:?}");
 }
 
@@ -197,7 +206,8 @@ fn netguard_is_small_and_a_quiet_kernel_gives_it_nothing_to_do() {
     let resident = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_string();
     println!("{resident}");
     let metrics = lab.helper("a", "get", &["127.0.0.1:16480", "/metrics"]).unwrap();
-    let changes = |metrics: &str| metrics.lines().find(|line| line.starts_with("hz_netguard_changes_total")).unwrap().to_string();
+    let changes =
+        |metrics: &str| metrics.lines().find(|line| line.starts_with("hz_netguard_changes_total")).unwrap().to_string();
     thread::sleep(Duration::from_secs(3));
     let later = lab.helper("a", "get", &["127.0.0.1:16480", "/metrics"]).unwrap();
     assert_eq!(changes(&metrics), changes(&later));

@@ -49,6 +49,9 @@ impl Default for Settings {
 /// press the API server when a hundred hospitals change at once.
 const AT_ONCE: u16 = 8;
 
+/// How long the first pass waits for the platform to be looked at.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+
 /// Runs every controller until dropped. Call it only while leading.
 pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, probes: Arc<dyn Probes>) {
     let world = Arc::new(World::default());
@@ -79,8 +82,11 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     let watches = Watches::start(&client, &world);
     tasks.spawn(all.clone().follow_secrets(Arc::clone(&world)));
     {
-        let (all, world) = (all.clone(), Arc::clone(&world));
+        let (all, world, platform) = (all.clone(), Arc::clone(&world), platform.clone());
         tasks.spawn(async move { platform::follow(client, platform, || all.nudge_everything(&world)).await });
+    }
+    if tokio::time::timeout(SETTLE_WITHIN, platform.settled()).await.is_err() {
+        tracing::warn!("going on without having counted the servers or found the API servers");
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());
@@ -89,12 +95,14 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());
-        let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Database(name));
+        let touched =
+            move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Database(name));
         tasks.spawn(databases.run(move |object| controllers::postgres::reconcile(object, Arc::clone(&ctx)), touched));
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());
-        let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Cache(name));
+        let touched =
+            move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Cache(name));
         tasks.spawn(caches.run(move |object| controllers::cache::reconcile(object, Arc::clone(&ctx)), touched));
     }
     {

@@ -67,7 +67,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let door = tokio::spawn(health::serve(args.listen, Arc::clone(&health), Arc::clone(&metrics)));
 
     let instance = args.instance.unwrap_or_else(|| format!("hz-operator-{}", std::process::id()));
-    let settings = Settings { platform, ask_again: Duration::from_secs(args.ask_again), instance: Some(instance.clone()) };
+    let settings =
+        Settings { platform, ask_again: Duration::from_secs(args.ask_again), instance: Some(instance.clone()) };
     let candidate =
         Candidate::new(client.clone(), &args.namespace, LEASE, &instance, Timing::default(), Arc::clone(&health));
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use hz_crds::Platform;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, PartialObjectMeta};
-use kube::runtime::watcher::{Event, watcher};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Event, watcher};
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
@@ -20,22 +20,40 @@ const WORKERS: &str = "!node-role.kubernetes.io/control-plane";
 
 /// The present platform; cheap to read, changed when servers come and go.
 #[derive(Clone)]
-pub struct PlatformCell(Arc<RwLock<Arc<Platform>>>);
+pub struct PlatformCell {
+    now: Arc<RwLock<Arc<Platform>>>,
+    /// Things still to be found out before the first decision.
+    open: Arc<tokio::sync::watch::Sender<u8>>,
+}
+
+const COUNTING_WORKERS: u8 = 1;
+const FINDING_API_SERVERS: u8 = 2;
 
 impl PlatformCell {
     /// Starts from the configuration.
     pub fn new(platform: Platform) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(platform))))
+        let open = COUNTING_WORKERS | if platform.api_servers.is_empty() { FINDING_API_SERVERS } else { 0 };
+        Self { now: Arc::new(RwLock::new(Arc::new(platform))), open: Arc::new(tokio::sync::watch::Sender::new(open)) }
     }
 
     /// The platform right now.
     pub fn get(&self) -> Arc<Platform> {
-        Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.now.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Waits until servers are counted and API servers found. Decisions made before would be taken back a moment later.
+    pub async fn settled(&self) {
+        // We hold the sender ourselves.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    fn found(&self, what: u8) {
+        self.open.send_modify(|open| *open &= !what);
     }
 
     /// Changes it; true if it is different now.
     fn update(&self, change: impl FnOnce(&mut Platform)) -> bool {
-        let mut cell = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cell = self.now.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut platform = Platform::clone(&cell);
         change(&mut platform);
         let changed = platform != **cell;
@@ -95,6 +113,9 @@ async fn count_workers(client: Client, cell: &PlatformCell, changed: &(impl Fn()
             info!(workers, "servers that take workloads");
             changed();
         }
+        if !listing {
+            cell.found(COUNTING_WORKERS);
+        }
     }
 }
 
@@ -102,15 +123,28 @@ async fn count_workers(client: Client, cell: &PlatformCell, changed: &(impl Fn()
 async fn find_api_servers(client: Client, cell: &PlatformCell, changed: &(impl Fn() + Send + Sync)) {
     let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
     let settings = config().labels("kubernetes.io/service-name=kubernetes");
-    let mut stream = std::pin::pin!(watcher(slices, settings).backoff(Patience::default()).applied_objects());
-    while let Some(slice) = stream.next().await {
-        let Ok(slice) = slice else { continue };
-        let mut addresses: Vec<String> = slice.endpoints.into_iter().flatten().flat_map(|endpoint| endpoint.addresses).collect();
+    let mut stream = std::pin::pin!(watcher(slices, settings).backoff(Patience::default()));
+    loop {
+        let slice = match stream.try_next().await {
+            Ok(Some(Event::Apply(slice) | Event::InitApply(slice))) => slice,
+            Ok(Some(Event::InitDone)) => {
+                cell.found(FINDING_API_SERVERS);
+                continue;
+            }
+            Ok(Some(_)) => continue,
+            Ok(None) => return,
+            Err(error) => {
+                warn!(%error, "cannot find the API servers; trying again");
+                continue;
+            }
+        };
+        let mut addresses: Vec<String> =
+            slice.endpoints.into_iter().flatten().flat_map(|endpoint| endpoint.addresses).collect();
         let port = slice.ports.into_iter().flatten().find_map(|port| u16::try_from(port.port?).ok());
         // An API server that restarts drops out for a moment: walls must not follow every blink. Addresses only come
         // in; one that is gone for good is forgotten when the operator starts anew.
         let update = |platform: &mut Platform| {
-            addresses.extend(platform.api_servers.iter().cloned());
+            addresses.append(&mut platform.api_servers);
             addresses.sort();
             addresses.dedup();
             platform.api_servers = addresses;

@@ -38,20 +38,14 @@ impl Made {
     /// Digest of what came out. Others build on this, not on the key: a component that was made again
     /// and came out the same costs them nothing.
     pub fn content(&self) -> Digest {
-        Digest::of(
-            &serde_json::to_vec(&self.packed).expect("packed components have only string keys"),
-        )
+        Digest::of(&serde_json::to_vec(&self.packed).expect("packed components have only string keys"))
     }
 }
 
 impl Cache {
     /// `HZCTL_CACHE`, or `hzctl` under the user's cache folder.
     pub fn default_root() -> PathBuf {
-        let set = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         set("HZCTL_CACHE").unwrap_or_else(|| {
             set("XDG_CACHE_HOME")
                 .unwrap_or_else(|| set("HOME").unwrap_or_else(|| "/root".into()).join(".cache"))
@@ -73,10 +67,7 @@ impl Cache {
             lock.lock().map_err(Error::io(act()))?;
         }
         let cache = Self { root: root.into() };
-        for item in fs::read_dir(cache.tmp())
-            .map_err(Error::io(act()))?
-            .flatten()
-        {
+        for item in fs::read_dir(cache.tmp()).map_err(Error::io(act()))?.flatten() {
             let _ = remove_tree(&item.path()); // what cannot be removed now costs space, nothing else
         }
         Ok((cache, lock))
@@ -115,8 +106,7 @@ impl Cache {
             Err(e) if e.kind() == io::ErrorKind::NotFound && !folder.exists() => return Ok(None),
             Err(e) => return Err(format!("entry.json: {e}")),
         };
-        let sum = fs::read_to_string(folder.join("entry.sha256"))
-            .map_err(|e| format!("entry.sha256: {e}"))?;
+        let sum = fs::read_to_string(folder.join("entry.sha256")).map_err(|e| format!("entry.sha256: {e}"))?;
         if sum.trim() != Digest::of(&text).as_str() {
             return Err("entry.json is not as it was written".into());
         }
@@ -124,31 +114,18 @@ impl Cache {
         if made.key != *key {
             return Err("it is the entry of another key".into());
         }
-        let sizes: BTreeMap<_, _> = made
-            .packed
-            .blobs
-            .iter()
-            .map(|b| (&b.digest, b.size))
-            .collect();
+        let sizes: BTreeMap<_, _> = made.packed.blobs.iter().map(|b| (&b.digest, b.size)).collect();
         for digest in &made.own {
-            let size = fs::metadata(self.blob(key, digest))
-                .map_err(|e| format!("blob {digest}: {e}"))?
-                .len();
+            let size = fs::metadata(self.blob(key, digest)).map_err(|e| format!("blob {digest}: {e}"))?.len();
             if sizes.get(digest) != Some(&size) {
                 return Err(format!("blob {digest} has {size} bytes"));
             }
         }
         if deep {
-            let open = |digest: &Digest| {
-                File::open(self.blob(key, digest)).map_err(Error::io(format!("read blob {digest}")))
-            };
+            let open =
+                |digest: &Digest| File::open(self.blob(key, digest)).map_err(Error::io(format!("read blob {digest}")));
             let found = hash_all(&made.own, 0, &|_, _| (), open).map_err(|e| e.to_string())?;
-            if let Some((wrong, _)) = made
-                .own
-                .iter()
-                .zip(&found)
-                .find(|(want, found)| want != found)
-            {
+            if let Some((wrong, _)) = made.own.iter().zip(&found).find(|(want, found)| want != found) {
                 return Err(format!("blob {wrong} is damaged"));
             }
         }
@@ -174,8 +151,7 @@ impl Cache {
 
     /// Forgets an entry.
     pub fn evict(&self, key: &Digest) -> Result<()> {
-        remove_tree(&self.entry(key))
-            .map_err(Error::io(format!("remove cache entry {}", key.short())))
+        remove_tree(&self.entry(key)).map_err(Error::io(format!("remove cache entry {}", key.short())))
     }
 
     /// Marks entries as used now, and throws away those that no build used for `days`.
@@ -189,11 +165,7 @@ impl Cache {
             return;
         };
         for entry in entries.flatten() {
-            let age = entry
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .ok()
-                .and_then(|at| now.duration_since(at).ok());
+            let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| now.duration_since(at).ok());
             if age.is_some_and(|age| age > limit) {
                 let _ = remove_tree(&entry.path()); // old entries cost space, nothing else
             }

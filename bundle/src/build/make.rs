@@ -46,17 +46,12 @@ impl<'a> Maker<'a> {
 
     /// Components that were made now, not found.
     pub fn fresh(&self) -> Vec<String> {
-        self.fresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How long a component took last time.
     pub fn expected(&self, component: &str) -> Option<Duration> {
-        self.timings
-            .get(component)
-            .map(|seconds| Duration::from_secs_f64(*seconds))
+        self.timings.get(component).map(|seconds| Duration::from_secs_f64(*seconds))
     }
 
     fn official(&self, component: &Component) -> bool {
@@ -65,30 +60,15 @@ impl<'a> Maker<'a> {
 
     /// Names of the components that this one needs to be made first.
     pub fn parts<'c>(&self, component: &'c Component) -> Vec<&'c str> {
-        if self.official(component) {
-            Vec::new()
-        } else {
-            component.parts()
-        }
+        if self.official(component) { Vec::new() } else { component.parts() }
     }
 
     /// What a component is made from, as one digest.
     pub fn key(&self, component: &Component, parts: &BTreeMap<String, Made>) -> Result<Digest> {
         let official = self.official(component);
-        let inputs = if official {
-            Vec::new()
-        } else {
-            self.inputs(component)?
-        };
-        let parts: BTreeMap<&String, Digest> = parts
-            .iter()
-            .map(|(name, made)| (name, made.content()))
-            .collect();
-        let how = if official {
-            serde_json::json!(component.official)
-        } else {
-            serde_json::json!(component.build)
-        };
+        let inputs = if official { Vec::new() } else { self.inputs(component)? };
+        let parts: BTreeMap<&String, Digest> = parts.iter().map(|(name, made)| (name, made.content())).collect();
+        let how = if official { serde_json::json!(component.official) } else { serde_json::json!(component.build) };
         // Not the roles nor the description: they change the manifest, not the blobs.
         let text = serde_json::json!({
             "format": FORMAT,
@@ -104,11 +84,8 @@ impl<'a> Maker<'a> {
         if let Some(inputs) = known.get(&component.name) {
             return Ok(inputs.clone());
         }
-        let inputs = self
-            .options
-            .recipes
-            .inputs(component, &self.options.repo)
-            .map_err(|source| failed(component, source))?;
+        let inputs =
+            self.options.recipes.inputs(component, &self.options.repo).map_err(|source| failed(component, source))?;
         known.insert(component.name.clone(), inputs.clone());
         Ok(inputs)
     }
@@ -118,10 +95,7 @@ impl<'a> Maker<'a> {
         match self.cache.load(key, false) {
             Ok(found) => Ok(found),
             Err(reason) => {
-                (self.watch)(Event::Evicted {
-                    component: &component.name,
-                    reason: &reason,
-                });
+                (self.watch)(Event::Evicted { component: &component.name, reason: &reason });
                 self.cache.evict(key)?;
                 Ok(None)
             }
@@ -141,19 +115,13 @@ impl<'a> Maker<'a> {
         let work = scratch.join("work");
         let act = || format!("make room for {} in {}", component.name, scratch.display());
         remove_tree(&scratch).map_err(Error::io(act()))?;
-        fs::create_dir_all(&blobs)
-            .and_then(|()| fs::create_dir_all(&work))
-            .map_err(Error::io(act()))?;
+        fs::create_dir_all(&blobs).and_then(|()| fs::create_dir_all(&work)).map_err(Error::io(act()))?;
 
-        let log =
-            Mutex::new(File::create(self.cache.log(&component.name)).map_err(Error::io(act()))?);
+        let log = Mutex::new(File::create(self.cache.log(&component.name)).map_err(Error::io(act()))?);
         let say = |line: &str| {
             // The log on disk is for looking into failures; not being able to write it is not one.
             let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-            (self.watch)(Event::Log {
-                component: &component.name,
-                line,
-            });
+            (self.watch)(Event::Log { component: &component.name, line });
         };
         let packed = if self.official(component) {
             crate::official::obtain(component, &work, &self.cache.kept(), &blobs, &say)?
@@ -166,11 +134,8 @@ impl<'a> Maker<'a> {
                 parts: &parts.0,
                 log: &say,
             };
-            let product = self
-                .options
-                .recipes
-                .produce(component, &context)
-                .map_err(|source| failed(component, source))?;
+            let product =
+                self.options.recipes.produce(component, &context).map_err(|source| failed(component, source))?;
             say("packing");
             pack::pack(component, product, &parts.1, &blobs)?
         };
@@ -180,20 +145,11 @@ impl<'a> Maker<'a> {
             .filter_map(|item| Digest::from_hex(&item.file_name().to_string_lossy()))
             .collect();
         let seconds = begun.elapsed().as_secs_f64();
-        let made = Made {
-            component: component.name.clone(),
-            key,
-            seconds,
-            packed,
-            own,
-        };
+        let made = Made { component: component.name.clone(), key, seconds, packed, own };
         self.cache.store(&made, &blobs)?;
         remove_tree(&scratch).map_err(Error::io(act()))?;
         self.cache.remember_timing(&component.name, seconds);
-        self.fresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(component.name.clone());
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(component.name.clone());
         Ok(made)
     }
 
@@ -205,13 +161,7 @@ impl<'a> Maker<'a> {
         let mut layers = BTreeMap::new();
         for (name, (component, made)) in parts {
             let root = self.unpack(component, made)?;
-            roots.insert(
-                name.clone(),
-                Part {
-                    component: component.clone(),
-                    root,
-                },
-            );
+            roots.insert(name.clone(), Part { component: component.clone(), root });
             if let Some(layer) = &made.packed.layer {
                 layers.insert(name.clone(), layer.clone());
             }
@@ -228,18 +178,10 @@ impl<'a> Maker<'a> {
             return Ok(root.clone());
         }
         let root = self.cache.tmp().join("parts").join(&component.name);
-        let act = || {
-            format!(
-                "unpack {} for the components that are made from it",
-                component.name
-            )
-        };
+        let act = || format!("unpack {} for the components that are made from it", component.name);
         self.cache
             .load(&made.key, true)
-            .map_err(|reason| Error::Io {
-                act: act(),
-                source: io::Error::other(format!("{reason}; build again")),
-            })?;
+            .map_err(|reason| Error::Io { act: act(), source: io::Error::other(format!("{reason}; build again")) })?;
         let work = || -> io::Result<()> {
             remove_tree(&root)?;
             fs::create_dir_all(&root)?;
@@ -251,10 +193,7 @@ impl<'a> Maker<'a> {
                 fs::create_dir_all(target.parent().unwrap_or(&root))?;
                 let blob = File::open(self.cache.blob(&made.key, &file.blob))?;
                 zstd::stream::copy_decode(blob, File::create(&target)?)?;
-                fs::set_permissions(
-                    &target,
-                    fs::Permissions::from_mode(file.permissions().unwrap_or(0o644)),
-                )?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(file.permissions().unwrap_or(0o644)))?;
             }
             Ok(())
         };
@@ -279,8 +218,5 @@ fn is_root() -> bool {
 }
 
 fn failed(component: &Component, source: RecipeError) -> Error {
-    Error::Recipe {
-        component: component.name.clone(),
-        source,
-    }
+    Error::Recipe { component: component.name.clone(), source }
 }

@@ -46,8 +46,7 @@ pub trait Recipes: Sync {
     /// See [`crate::recipe::inputs`].
     fn inputs(&self, component: &Component, repo: &Path) -> Result<Vec<String>, RecipeError>;
     /// See [`crate::recipe::produce`].
-    fn produce(&self, component: &Component, context: &Context<'_>)
-    -> Result<Product, RecipeError>;
+    fn produce(&self, component: &Component, context: &Context<'_>) -> Result<Product, RecipeError>;
 }
 
 /// The recipes of this crate.
@@ -57,11 +56,7 @@ impl Recipes for Registries {
     fn inputs(&self, component: &Component, repo: &Path) -> Result<Vec<String>, RecipeError> {
         crate::recipe::inputs(component, repo)
     }
-    fn produce(
-        &self,
-        component: &Component,
-        context: &Context<'_>,
-    ) -> Result<Product, RecipeError> {
+    fn produce(&self, component: &Component, context: &Context<'_>) -> Result<Product, RecipeError> {
         crate::recipe::produce(component, context)
     }
 }
@@ -206,9 +201,8 @@ pub fn build(options: &Options<'_>, watch: Watch<'_>) -> Result<Built> {
     }
     let public_key = write::public_key(options)?;
     cache.prune(made.values(), KEEP_DAYS);
-    let size = std::fs::metadata(&options.output)
-        .map_err(Error::io(format!("read {}", options.output.display())))?
-        .len();
+    let size =
+        std::fs::metadata(&options.output).map_err(Error::io(format!("read {}", options.output.display())))?.len();
     Ok(Built {
         path: options.output.clone(),
         public_key,
@@ -237,24 +231,12 @@ fn check_sources(list: &ComponentList, from: From) -> Result<()> {
 }
 
 /// The manifest of what was made.
-fn assemble(
-    list: &ComponentList,
-    made: &BTreeMap<String, Made>,
-    options: &Options<'_>,
-) -> Manifest {
+fn assemble(list: &ComponentList, made: &BTreeMap<String, Made>, options: &Options<'_>) -> Manifest {
     let mut components = Vec::new();
     let mut sizes = BTreeMap::new();
     for component in list.components.iter().filter(|c| c.shipped()) {
-        let Some(Made {
-            packed:
-                Packed {
-                    manifest: Some(manifest),
-                    blobs,
-                    files,
-                    ..
-                },
-            ..
-        }) = made.get(&component.name)
+        let Some(Made { packed: Packed { manifest: Some(manifest), blobs, files, .. }, .. }) =
+            made.get(&component.name)
         else {
             continue;
         };
@@ -272,18 +254,12 @@ fn assemble(
             files: files.clone(),
         });
     }
-    let origin: Vec<_> = list
-        .components
-        .iter()
-        .map(|c| (&c.name, made.get(&c.name).map(Made::content)))
-        .collect();
+    let origin: Vec<_> = list.components.iter().map(|c| (&c.name, made.get(&c.name).map(Made::content))).collect();
     Manifest {
         schema_version: SCHEMA_VERSION,
         version: options.version.clone(),
         architecture: "amd64".into(),
-        created_from: Digest::of(
-            &serde_json::to_vec(&(list, origin)).expect("lists have only string keys"),
-        ),
+        created_from: Digest::of(&serde_json::to_vec(&(list, origin)).expect("lists have only string keys")),
         components,
         total_size: sizes.values().sum(),
     }
@@ -294,10 +270,7 @@ fn evict_damaged(cache: &Cache, made: &BTreeMap<String, Made>, watch: Watch<'_>)
     let mut any = false;
     for (component, made) in made {
         if let Err(reason) = cache.load(&made.key, true) {
-            watch(Event::Evicted {
-                component,
-                reason: &reason,
-            });
+            watch(Event::Evicted { component, reason: &reason });
             cache.evict(&made.key)?;
             any = true;
         }

@@ -43,28 +43,13 @@ pub struct Layer {
 }
 
 /// Packs a product into a folder of blobs.
-pub fn pack(
-    component: &Component,
-    product: Product,
-    shared: &BTreeMap<String, Layer>,
-    blobs: &Path,
-) -> Result<Packed> {
-    let store = Store {
-        folder: blobs,
-        what: component.name.clone(),
-    };
+pub fn pack(component: &Component, product: Product, shared: &BTreeMap<String, Layer>, blobs: &Path) -> Result<Packed> {
+    let store = Store { folder: blobs, what: component.name.clone() };
     match (product, component.kind) {
-        (Product::Files(files), Kind::Binary | Kind::Deb | Kind::Chart) => {
-            store.artefact(component, files)
-        }
+        (Product::Files(files), Kind::Binary | Kind::Deb | Kind::Chart) => store.artefact(component, files),
         (Product::Layer(tree), Kind::Layer) => {
             let layer = store.layer(&tree)?;
-            Ok(Packed {
-                manifest: None,
-                blobs: vec![layer.blob.clone()],
-                files: Vec::new(),
-                layer: Some(layer),
-            })
+            Ok(Packed { manifest: None, blobs: vec![layer.blob.clone()], files: Vec::new(), layer: Some(layer) })
         }
         (Product::Image(image), Kind::Image) => store.image(component, image, shared),
         (product, kind) => {
@@ -73,9 +58,7 @@ pub fn pack(
                 Product::Layer(_) => "a layer",
                 Product::Image(_) => "an image",
             };
-            Err(store.failed(io::Error::other(format!(
-                "its kind is {kind}, but its recipe made {made}"
-            ))))
+            Err(store.failed(io::Error::other(format!("its kind is {kind}, but its recipe made {made}"))))
         }
     }
 }
@@ -87,10 +70,7 @@ struct Store<'a> {
 
 impl Store<'_> {
     fn failed(&self, source: io::Error) -> Error {
-        Error::Io {
-            act: format!("pack {}", self.what),
-            source,
-        }
+        Error::Io { act: format!("pack {}", self.what), source }
     }
 
     fn artefact(&self, component: &Component, mut files: Vec<ProducedFile>) -> Result<Packed> {
@@ -127,12 +107,7 @@ impl Store<'_> {
         self.described(text, vec![empty], blobs, entries)
     }
 
-    fn image(
-        &self,
-        component: &Component,
-        image: ProducedImage,
-        shared: &BTreeMap<String, Layer>,
-    ) -> Result<Packed> {
+    fn image(&self, component: &Component, image: ProducedImage, shared: &BTreeMap<String, Layer>) -> Result<Packed> {
         let mut layers = Vec::new();
         for layer in &image.layers {
             layers.push(match layer {
@@ -144,12 +119,8 @@ impl Store<'_> {
                 })?,
             });
         }
-        let config = self.bytes(
-            config_json(component, &image.config, &layers)
-                .to_string()
-                .as_bytes(),
-            manifest::MEDIA_CONFIG,
-        )?;
+        let config =
+            self.bytes(config_json(component, &image.config, &layers).to_string().as_bytes(), manifest::MEDIA_CONFIG)?;
         let of = |d: &Descriptor| json!({ "mediaType": d.media_type, "digest": d.digest, "size": d.size });
         let text = json!({
             "schemaVersion": 2,
@@ -158,12 +129,7 @@ impl Store<'_> {
             "layers": layers.iter().map(|l| of(&l.blob)).collect::<Vec<_>>(),
             "annotations": labels(component),
         });
-        self.described(
-            text,
-            vec![config],
-            layers.into_iter().map(|l| l.blob).collect(),
-            Vec::new(),
-        )
+        self.described(text, vec![config], layers.into_iter().map(|l| l.blob).collect(), Vec::new())
     }
 
     fn described(
@@ -180,29 +146,19 @@ impl Store<'_> {
         blobs.append(&mut rest);
         let mut seen = std::collections::BTreeSet::new();
         blobs.retain(|blob| seen.insert(blob.digest.clone()));
-        Ok(Packed {
-            manifest: Some(digest),
-            blobs,
-            files,
-            layer: None,
-        })
+        Ok(Packed { manifest: Some(digest), blobs, files, layer: None })
     }
 
     fn layer(&self, tree: &Tree) -> Result<Layer> {
-        let (blob, diff_id, _) =
-            self.compressed(manifest::MEDIA_LAYER, |out| tree::write(tree, out))?;
+        let (blob, diff_id, _) = self.compressed(manifest::MEDIA_LAYER, |out| tree::write(tree, out))?;
         Ok(Layer { blob, diff_id })
     }
 
     fn file(&self, file: &ProducedFile) -> Result<(Descriptor, FileEntry)> {
         if !manifest::is_safe(&file.path) {
-            return Err(self.failed(io::Error::other(format!(
-                "`{}` is no relative install path",
-                file.path
-            ))));
+            return Err(self.failed(io::Error::other(format!("`{}` is no relative install path", file.path))));
         }
-        let act =
-            |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.source.display()));
+        let act = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.source.display()));
         let (blob, digest, size) = self.compressed(manifest::MEDIA_FILE, |mut out| {
             io::copy(&mut File::open(&file.source).map_err(act)?, &mut out).map(|_| ())
         })?;
@@ -224,8 +180,7 @@ impl Store<'_> {
     ) -> Result<(Descriptor, Digest, u64)> {
         let temporary = self.folder.join(".packing");
         let work = || -> io::Result<_> {
-            let file =
-                HashingWriter::new(BufWriter::with_capacity(1 << 20, File::create(&temporary)?));
+            let file = HashingWriter::new(BufWriter::with_capacity(1 << 20, File::create(&temporary)?));
             let mut encoder = zstd::stream::write::Encoder::new(file, LEVEL)?;
             // From one worker on, the output does not depend on how many there are.
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -235,34 +190,20 @@ impl Store<'_> {
             fill(&mut plain)?;
             plain.flush()?;
             let (buffered, plain_digest, plain_size) = plain.finish();
-            let encoder = buffered
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)?;
+            let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
             let (mut out, digest, size) = encoder.finish()?.finish();
             out.flush()?;
             Ok((digest, size, plain_digest, plain_size))
         };
         let (digest, size, plain_digest, plain_size) = work().map_err(|e| self.failed(e))?;
         fs::rename(&temporary, self.path(&digest)).map_err(|e| self.failed(e))?;
-        Ok((
-            Descriptor {
-                digest,
-                size,
-                media_type: media_type.into(),
-            },
-            plain_digest,
-            plain_size,
-        ))
+        Ok((Descriptor { digest, size, media_type: media_type.into() }, plain_digest, plain_size))
     }
 
     fn bytes(&self, bytes: &[u8], media_type: &str) -> Result<Descriptor> {
         let digest = Digest::of(bytes);
         fs::write(self.path(&digest), bytes).map_err(|e| self.failed(e))?;
-        Ok(Descriptor {
-            digest,
-            size: bytes.len() as u64,
-            media_type: media_type.into(),
-        })
+        Ok(Descriptor { digest, size: bytes.len() as u64, media_type: media_type.into() })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -273,29 +214,16 @@ impl Store<'_> {
 fn labels(component: &Component) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("org.opencontainers.image.title", component.name.clone()),
-        (
-            "org.opencontainers.image.version",
-            component.version.clone(),
-        ),
-        (
-            "org.opencontainers.image.licenses",
-            component.license.clone(),
-        ),
+        ("org.opencontainers.image.version", component.version.clone()),
+        ("org.opencontainers.image.licenses", component.license.clone()),
     ])
 }
 
 fn config_json(component: &Component, config: &ImageConfig, layers: &[Layer]) -> Value {
     let mut env = config.env.clone();
-    env.entry("PATH".into())
-        .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
-    let env: Vec<String> = env
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let mut all: BTreeMap<String, String> = labels(component)
-        .into_iter()
-        .map(|(k, v)| (k.into(), v))
-        .collect();
+    env.entry("PATH".into()).or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut all: BTreeMap<String, String> = labels(component).into_iter().map(|(k, v)| (k.into(), v)).collect();
     all.extend(config.labels.clone());
     let mut run = json!({ "Env": env, "Labels": all });
     let mut set = |key: &str, value: Value| {
@@ -317,8 +245,7 @@ fn config_json(component: &Component, config: &ImageConfig, layers: &[Layer]) ->
         set("StopSignal", json!(signal));
     }
     if !config.ports.is_empty() {
-        let ports: BTreeMap<&String, Value> =
-            config.ports.iter().map(|port| (port, json!({}))).collect();
+        let ports: BTreeMap<&String, Value> = config.ports.iter().map(|port| (port, json!({}))).collect();
         set("ExposedPorts", json!(ports));
     }
     json!({

@@ -40,11 +40,7 @@ struct State {
 }
 
 /// Has every component of a list, and gives them back by name.
-pub fn run(
-    list: &ComponentList,
-    maker: &Maker<'_>,
-    watch: Watch<'_>,
-) -> Result<BTreeMap<String, Made>> {
+pub fn run(list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>) -> Result<BTreeMap<String, Made>> {
     tell_plan(list, maker, watch);
     let state = Mutex::new(State::default());
     let turned = Condvar::new();
@@ -64,11 +60,8 @@ fn tell_plan(list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>) {
     let mut made: BTreeMap<String, Made> = BTreeMap::new();
     let mut missing: Vec<&Component> = Vec::new();
     for component in list.in_build_order() {
-        let parts: Option<BTreeMap<_, _>> = maker
-            .parts(component)
-            .iter()
-            .map(|name| Some(((*name).to_string(), made.get(*name)?.clone())))
-            .collect();
+        let parts: Option<BTreeMap<_, _>> =
+            maker.parts(component).iter().map(|name| Some(((*name).to_string(), made.get(*name)?.clone()))).collect();
         let found = parts
             .and_then(|parts| maker.key(component, &parts).ok())
             .and_then(|key| maker.find(component, &key).ok().flatten());
@@ -82,15 +75,10 @@ fn tell_plan(list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>) {
         .map(|component| ToMake {
             component: component.name.clone(),
             lane: Lane::of(component).name(),
-            expected: maker
-                .expected(&component.name)
-                .unwrap_or_else(|| guess(component)),
+            expected: maker.expected(&component.name).unwrap_or_else(|| guess(component)),
         })
         .collect();
-    watch(Event::Plan {
-        components: list.components.len(),
-        to_make: &to_make,
-    });
+    watch(Event::Plan { components: list.components.len(), to_make: &to_make });
 }
 
 /// What a component takes on two cores when nothing is known of it.
@@ -106,27 +94,15 @@ fn guess(component: &Component) -> Duration {
     })
 }
 
-fn work(
-    lane: Lane,
-    list: &ComponentList,
-    maker: &Maker<'_>,
-    watch: Watch<'_>,
-    state: &Mutex<State>,
-    turned: &Condvar,
-) {
+fn work(lane: Lane, list: &ComponentList, maker: &Maker<'_>, watch: Watch<'_>, state: &Mutex<State>, turned: &Condvar) {
     let mut held = state.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let left = || list.components.iter().filter(|c| Lane::of(c) == lane);
         if held.error.is_some() || left().all(|c| held.taken.contains(&c.name)) {
             return;
         }
-        let ready = left().find(|c| {
-            !held.taken.contains(&c.name)
-                && maker
-                    .parts(c)
-                    .iter()
-                    .all(|part| held.made.contains_key(*part))
-        });
+        let ready = left()
+            .find(|c| !held.taken.contains(&c.name) && maker.parts(c).iter().all(|part| held.made.contains_key(*part)));
         let Some(component) = ready else {
             held = turned.wait(held).unwrap_or_else(PoisonError::into_inner);
             continue;
@@ -161,10 +137,7 @@ fn one(
     let (made, cached) = match maker.find(component, &key)? {
         Some(made) => (made, true),
         None => {
-            watch(Event::Start {
-                component: &component.name,
-                lane: Lane::of(component).name(),
-            });
+            watch(Event::Start { component: &component.name, lane: Lane::of(component).name() });
             let parts = parts
                 .into_iter()
                 .filter_map(|(name, made)| Some((name.clone(), (list.get(&name)?.clone(), made))))
@@ -173,11 +146,6 @@ fn one(
         }
     };
     let size = made.packed.blobs.iter().map(|blob| blob.size).sum();
-    watch(Event::Finish {
-        component: &component.name,
-        cached,
-        took: begun.elapsed(),
-        size,
-    });
+    watch(Event::Finish { component: &component.name, cached, took: begun.elapsed(), size });
     Ok(made)
 }

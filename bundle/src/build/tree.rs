@@ -42,16 +42,11 @@ fn write_directory<W: Write>(root: &Path, tar: &mut tar::Builder<W>) -> io::Resu
         let full = root.join(&path);
         let meta = fs::symlink_metadata(&full)?;
         let kind = meta.file_type();
-        let header =
-            |entry: EntryType| blank(entry, meta.mode(), meta.uid().into(), meta.gid().into());
+        let header = |entry: EntryType| blank(entry, meta.mode(), meta.uid().into(), meta.gid().into());
         if kind.is_dir() {
             tar.append_data(&mut header(EntryType::Directory), &path, io::empty())?;
         } else if kind.is_symlink() {
-            tar.append_link(
-                &mut header(EntryType::Symlink),
-                &path,
-                fs::read_link(&full)?,
-            )?;
+            tar.append_link(&mut header(EntryType::Symlink), &path, fs::read_link(&full)?)?;
         } else if let Some(first) = links.get(&(meta.dev(), meta.ino())) {
             tar.append_link(&mut header(EntryType::Link), &path, first)?;
         } else {
@@ -75,11 +70,7 @@ fn collect(root: &Path, below: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()
         if kind.is_dir() {
             paths.push(path.clone());
             collect(root, &path, paths)?;
-        } else if !(kind.is_block_device()
-            || kind.is_char_device()
-            || kind.is_fifo()
-            || kind.is_socket())
-        {
+        } else if !(kind.is_block_device() || kind.is_char_device() || kind.is_fifo() || kind.is_socket()) {
             paths.push(path);
         }
     }
@@ -99,16 +90,10 @@ fn write_tar<W: Write>(path: &Path, tar: &mut tar::Builder<W>) -> io::Result<()>
     let mut stored: BTreeMap<(bool, PathBuf), Stored> = BTreeMap::new();
     for entry in source.entries_with_seek()? {
         let entry = entry?;
-        let name: PathBuf = entry
-            .path()?
-            .components()
-            .filter(|c| matches!(c, std::path::Component::Normal(_)))
-            .collect();
+        let name: PathBuf =
+            entry.path()?.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
         let kind = entry.header().entry_type();
-        let kept = matches!(
-            kind,
-            EntryType::Regular | EntryType::Directory | EntryType::Symlink | EntryType::Link
-        );
+        let kept = matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::Symlink | EntryType::Link);
         if !kept || name.as_os_str().is_empty() {
             continue;
         }
@@ -118,12 +103,7 @@ fn write_tar<W: Write>(path: &Path, tar: &mut tar::Builder<W>) -> io::Result<()>
             EntryType::Link => target.strip_prefix("./").unwrap_or(&target).to_path_buf(),
             _ => target.into_owned(),
         });
-        let item = Stored {
-            header,
-            link,
-            at: entry.raw_file_position(),
-            size: entry.size(),
-        };
+        let item = Stored { header, link, at: entry.raw_file_position(), size: entry.size() };
         stored.insert((kind == EntryType::Link, name), item);
     }
     let mut file = File::open(path)?;
@@ -144,46 +124,31 @@ fn write_entries<W: Write>(entries: &[Entry], tar: &mut tar::Builder<W>) -> io::
     let mut sorted: BTreeMap<PathBuf, Option<&Entry>> = BTreeMap::new();
     for entry in entries {
         if !crate::manifest::is_safe(&entry.path) {
-            return Err(io::Error::other(format!(
-                "`{}` is no path inside an image",
-                entry.path
-            )));
+            return Err(io::Error::other(format!("`{}` is no path inside an image", entry.path)));
         }
         let path = PathBuf::from(&entry.path);
-        for parent in path
-            .ancestors()
-            .skip(1)
-            .filter(|p| !p.as_os_str().is_empty())
-        {
+        for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
             sorted.entry(parent.into()).or_insert(None);
         }
         sorted.insert(path, Some(entry));
     }
     for (path, entry) in sorted {
         let Some(entry) = entry else {
-            tar.append_data(
-                &mut blank(EntryType::Directory, 0o755, 0, 0),
-                &path,
-                io::empty(),
-            )?;
+            tar.append_data(&mut blank(EntryType::Directory, 0o755, 0, 0), &path, io::empty())?;
             continue;
         };
         let header = |kind: EntryType| blank(kind, entry.mode, entry.uid.into(), entry.gid.into());
         match &entry.what {
-            EntryKind::Directory => {
-                tar.append_data(&mut header(EntryType::Directory), &path, io::empty())?
-            }
-            EntryKind::Symlink(target) => {
-                tar.append_link(&mut header(EntryType::Symlink), &path, target)?
-            }
+            EntryKind::Directory => tar.append_data(&mut header(EntryType::Directory), &path, io::empty())?,
+            EntryKind::Symlink(target) => tar.append_link(&mut header(EntryType::Symlink), &path, target)?,
             EntryKind::Bytes(bytes) => {
                 let mut header = header(EntryType::Regular);
                 header.set_size(bytes.len() as u64);
                 tar.append_data(&mut header, &path, bytes.as_slice())?;
             }
             EntryKind::File(source) => {
-                let file = File::open(source)
-                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
+                let file =
+                    File::open(source).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
                 let mut header = header(EntryType::Regular);
                 header.set_size(file.metadata()?.len());
                 tar.append_data(&mut header, &path, file)?;

@@ -6,9 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{Cache, Event, Made, Options, Watch};
-use crate::archive::{
-    MANIFEST_NAME, OCI_INDEX_NAME, OCI_LAYOUT, OCI_LAYOUT_NAME, SIGNATURE_NAME, Writer,
-};
+use crate::archive::{MANIFEST_NAME, OCI_INDEX_NAME, OCI_LAYOUT, OCI_LAYOUT_NAME, SIGNATURE_NAME, Writer};
 use crate::bundle::Bundle;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -37,17 +35,11 @@ pub fn archive(
     watch: Watch<'_>,
 ) -> Result<()> {
     let bytes = manifest.to_bytes();
-    let signature = options
-        .key
-        .sign(&bytes, &verify::signed_comment(&manifest.version))?;
+    let signature = options.key.sign(&bytes, &verify::signed_comment(&manifest.version))?;
     let places = places(cache, made);
     let act = || format!("write {}", options.output.display());
     let part = beside(&options.output);
-    if let Some(folder) = options
-        .output
-        .parent()
-        .filter(|f| !f.as_os_str().is_empty())
-    {
+    if let Some(folder) = options.output.parent().filter(|f| !f.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(Error::io(act()))?;
     }
     let write = || -> io::Result<()> {
@@ -55,24 +47,13 @@ pub fn archive(
         writer.add(MANIFEST_NAME, &bytes)?;
         writer.add(SIGNATURE_NAME, signature.as_bytes())?;
         writer.add(OCI_LAYOUT_NAME, OCI_LAYOUT)?;
-        writer.add(
-            OCI_INDEX_NAME,
-            &manifest.oci_index(manifest.components.iter()),
-        )?;
+        writer.add(OCI_INDEX_NAME, &manifest.oci_index(manifest.components.iter()))?;
         let mut done = 0;
         for blob in manifest.blobs() {
             let place = places.get(&blob.digest).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("blob {} is in no cache entry", blob.digest),
-                )
+                io::Error::new(io::ErrorKind::NotFound, format!("blob {} is in no cache entry", blob.digest))
             })?;
-            let told = Told {
-                inner: File::open(place)?,
-                done: &mut done,
-                total: manifest.total_size,
-                watch,
-            };
+            let told = Told { inner: File::open(place)?, done: &mut done, total: manifest.total_size, watch };
             writer.add_from(&blob.digest.blob_path(), blob.size, told)?;
         }
         writer.finish()?.sync_all()?;
@@ -95,13 +76,7 @@ pub fn public_key(options: &Options<'_>) -> Result<PathBuf> {
 }
 
 fn places(cache: &Cache, made: &BTreeMap<String, Made>) -> BTreeMap<Digest, PathBuf> {
-    made.values()
-        .flat_map(|made| {
-            made.own
-                .iter()
-                .map(|blob| (blob.clone(), cache.blob(&made.key, blob)))
-        })
-        .collect()
+    made.values().flat_map(|made| made.own.iter().map(|blob| (blob.clone(), cache.blob(&made.key, blob)))).collect()
 }
 
 fn beside(output: &Path) -> PathBuf {
@@ -122,10 +97,7 @@ impl Read for Told<'_> {
         let n = self.inner.read(buffer)?;
         *self.done += n as u64;
         if n > 0 {
-            (self.watch)(Event::Write {
-                done: *self.done,
-                total: self.total,
-            });
+            (self.watch)(Event::Write { done: *self.done, total: self.total });
         }
         Ok(n)
     }

@@ -49,11 +49,7 @@ pub struct Component {
     pub official: Option<Official>,
     /// How it is made from package registries alone.
     // YAML would otherwise want the recipe's name as a tag, `!go`.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "serde_yaml::with::singleton_map_recursive"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_yaml::with::singleton_map_recursive")]
     pub build: Option<Build>,
 }
 
@@ -142,25 +138,15 @@ pub enum ListError {
 impl ComponentList {
     /// Reads and checks a list.
     pub fn load(path: &Path) -> Result<Self, ListError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ListError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ListError::Read { path: path.into(), source })?;
         Self::parse(path, &text)
     }
 
     /// Checks a list that is already read; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ListError> {
-        let list: Self = serde_yaml::from_str(text).map_err(|e| ListError::Parse {
-            path: path.into(),
-            message: e.to_string(),
-        })?;
-        list.check()
-            .map_err(|(component, message)| ListError::Invalid {
-                path: path.into(),
-                component,
-                message,
-            })?;
+        let list: Self =
+            serde_yaml::from_str(text).map_err(|e| ListError::Parse { path: path.into(), message: e.to_string() })?;
+        list.check().map_err(|(component, message)| ListError::Invalid { path: path.into(), component, message })?;
         Ok(list)
     }
 
@@ -202,23 +188,13 @@ impl ComponentList {
             }
             for part in component.parts() {
                 if !names.contains(part) {
-                    return fail(format!(
-                        "is made from {part}, which is not in the list{}",
-                        nearest(part, &names)
-                    ));
+                    return fail(format!("is made from {part}, which is not in the list{}", nearest(part, &names)));
                 }
             }
         }
         let order = self.in_build_order();
-        if let Some(stuck) = self
-            .components
-            .iter()
-            .find(|c| !order.iter().any(|o| o.name == c.name))
-        {
-            return Err((
-                stuck.name.clone(),
-                "is, in the end, made from itself".into(),
-            ));
+        if let Some(stuck) = self.components.iter().find(|c| !order.iter().any(|o| o.name == c.name)) {
+            return Err((stuck.name.clone(), "is, in the end, made from itself".into()));
         }
         Ok(())
     }
@@ -234,12 +210,7 @@ impl Component {
                 .iter()
                 .map(String::as_str)
                 .chain(image.layers.iter().map(String::as_str))
-                .chain(
-                    image
-                        .binaries
-                        .values()
-                        .map(|of| of.split(':').next().unwrap_or(of)),
-                )
+                .chain(image.binaries.values().map(|of| of.split(':').next().unwrap_or(of)))
                 .collect(),
             _ => Vec::new(),
         };
@@ -250,9 +221,7 @@ impl Component {
 
     /// Full image name.
     pub fn image_name(&self) -> String {
-        self.reference
-            .clone()
-            .unwrap_or_else(|| format!("hz.hospital/{}:{}", self.name, self.version))
+        self.reference.clone().unwrap_or_else(|| format!("hz.hospital/{}:{}", self.name, self.version))
     }
 
     /// Whether it is in the bundle by itself.
@@ -272,9 +241,7 @@ impl Component {
             return Err("license is empty; give an SPDX expression".into());
         }
         if self.shipped() && self.roles.is_empty() {
-            return Err(
-                "roles is empty; name control-plane, worker or both, or say internal: true".into(),
-            );
+            return Err("roles is empty; name control-plane, worker or both, or say internal: true".into());
         }
         if self.build.is_none() && self.official.is_none() {
             return Err("has neither `build` nor `official`: there is no way to get it".into());
@@ -287,9 +254,7 @@ impl Component {
                 return Err("is built as an image, so its kind must be image".into());
             }
             if let Some((at, of)) = image.binaries.iter().find(|(_, of)| !of.contains(':')) {
-                return Err(format!(
-                    "build.image.binaries[{at}] is `{of}`; write component:install/path"
-                ));
+                return Err(format!("build.image.binaries[{at}] is `{of}`; write component:install/path"));
             }
         }
         Ok(())

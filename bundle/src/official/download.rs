@@ -38,36 +38,19 @@ impl Downloader {
         // Somebody else may have chosen a provider already; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         fs::create_dir_all(folder).map_err(Error::io(format!("make {}", folder.display())))?;
-        let start = |source| Error::Io {
-            act: "start downloading".into(),
-            source,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(start)?;
+        let start = |source| Error::Io { act: "start downloading".into(), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
         let client = Client::builder()
             .user_agent(concat!("hzctl/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(15))
             .read_timeout(Duration::from_secs(30))
             .build()
             .map_err(|e| start(std::io::Error::other(e)))?;
-        Ok(Self {
-            folder: folder.into(),
-            client,
-            runtime,
-            first_pause: Duration::from_millis(500),
-        })
+        Ok(Self { folder: folder.into(), client, runtime, first_pause: Duration::from_millis(500) })
     }
 
     /// A file by its checksum: from the folder, or over HTTP, going on with what an earlier try left.
-    pub fn get(
-        &self,
-        url: &str,
-        sum: &Digest,
-        token: Option<&str>,
-        say: &dyn Fn(&str),
-    ) -> Result<PathBuf> {
+    pub fn get(&self, url: &str, sum: &Digest, token: Option<&str>, say: &dyn Fn(&str)) -> Result<PathBuf> {
         let whole = self.folder.join(sum.hex());
         if digest_of(&whole)?.as_ref() == Some(sum) {
             return Ok(whole);
@@ -86,10 +69,7 @@ impl Downloader {
         if found.as_ref() != Some(sum) {
             remove(&part)?;
             let found = found.map_or_else(|| "nothing".into(), |digest| digest.to_string());
-            return Err(failed(
-                url,
-                format!("its checksum is wrong: expected {sum}, found {found}"),
-            ));
+            return Err(failed(url, format!("its checksum is wrong: expected {sum}, found {found}")));
         }
         fs::rename(&part, &whole).map_err(Error::io(format!("keep {}", whole.display())))?;
         Ok(whole)
@@ -148,9 +128,7 @@ impl Downloader {
                     return Ok(Attempt::Whole);
                 }
                 remove(part)?;
-                return Ok(Attempt::Cut(
-                    "the server has a shorter file than was downloaded before".into(),
-                ));
+                return Ok(Attempt::Cut("the server has a shorter file than was downloaded before".into()));
             }
             status if is_transient(status) => {
                 return Ok(Attempt::Cut(format!("the server said {status}")));
@@ -168,12 +146,7 @@ impl Downloader {
     }
 
     /// A small text over HTTP. The inner `Err` is the server's challenge: it wants a token.
-    pub fn text(
-        &self,
-        url: &str,
-        accept: &str,
-        token: Option<&str>,
-    ) -> Result<Result<Vec<u8>, String>> {
+    pub fn text(&self, url: &str, accept: &str, token: Option<&str>) -> Result<Result<Vec<u8>, String>> {
         let mut pause = self.first_pause;
         let mut attempt = 1;
         loop {
@@ -203,11 +176,7 @@ impl Downloader {
         };
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED && token.is_none() {
-            let challenge = response
-                .headers()
-                .get(WWW_AUTHENTICATE)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default();
+            let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             return Answer::Challenge(challenge.into());
         }
         if is_transient(status) {
@@ -232,11 +201,7 @@ enum Answer {
 }
 
 fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        )
+    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 fn size(path: &Path) -> u64 {
@@ -245,10 +210,9 @@ fn size(path: &Path) -> u64 {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-            act: format!("remove {}", path.display()),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { act: format!("remove {}", path.display()), source })
+        }
         _ => Ok(()),
     }
 }
@@ -263,8 +227,5 @@ fn plain(error: &reqwest::Error) -> String {
 }
 
 fn failed(url: &str, reason: String) -> Error {
-    Error::Download {
-        url: url.into(),
-        reason,
-    }
+    Error::Download { url: url.into(), reason }
 }

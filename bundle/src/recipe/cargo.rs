@@ -97,8 +97,7 @@ fn metadata(repo: &Path) -> Result<serde_json::Value, RecipeError> {
         .dir(repo)
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .run()?;
-    let told: serde_json::Value =
-        serde_json::from_str(&told).map_err(|e| RecipeError::failed(act, e.to_string()))?;
+    let told: serde_json::Value = serde_json::from_str(&told).map_err(|e| RecipeError::failed(act, e.to_string()))?;
     *known = Some((repo.to_owned(), told.clone()));
     Ok(told)
 }

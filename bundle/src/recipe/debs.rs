@@ -12,10 +12,11 @@ use super::tool::Tool;
 use crate::component::{Component, DebsBuild};
 use crate::product::{Context, ProducedFile, Product, RecipeError};
 
-pub(super) const RECIPE: &str = "debs/1";
+pub(super) const RECIPE: &str = "debs/2";
 
-/// What every Debian has, in apt's pattern language.
-const ESSENTIAL: &str = "?essential";
+/// What every Debian has, in apt's pattern language. apt counts itself in, but a host made without it
+/// lacks also what it brings, libstdc++ among others.
+const ESSENTIAL: &str = "?and(?essential, ?not(?name(^apt$)))";
 
 /// Fetches the packages and what they need.
 pub(super) fn produce(component: &Component, debs: &DebsBuild, context: &Context<'_>) -> Result<Product, RecipeError> {

@@ -155,7 +155,8 @@ fn in_workspace<'a>(tool: Tool<'a>, folder: &Path) -> Tool<'a> {
 
 /// The name `go build` gives to the command of a package: its last path element that is no version.
 fn command_name(package: &str) -> &str {
-    let version = |part: &str| part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let version =
+        |part: &str| part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     package.rsplit('/').find(|part| !version(part)).unwrap_or(package)
 }
 
@@ -198,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_file_belongs_to_the_innermost_module() {
-        let text = "module m\n\nrequire k8s.io/kubernetes v1.36.3\n\nrequire (\n\tk8s.io/kubernetes/x v1.0.0 // indirect\n)\n";
+        let text =
+            "module m\n\nrequire k8s.io/kubernetes v1.36.3\n\nrequire (\n\tk8s.io/kubernetes/x v1.0.0 // indirect\n)\n";
         assert_eq!(module_of("k8s.io/kubernetes/build/pause.c", text), Some("k8s.io/kubernetes"));
         assert_eq!(module_of("k8s.io/kubernetes/x/y.c", text), Some("k8s.io/kubernetes/x"));
         assert_eq!(module_of("k8s.io/kubernetesque/y.c", text), None);

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use super::files::mode;
 use super::fingerprint;
 use crate::component::ImageBuild;
-use crate::product::{
-    Context, Entry, EntryKind, ImageLayer, ProducedImage, Product, RecipeError, Tree,
-};
+use crate::product::{Context, Entry, EntryKind, ImageLayer, ProducedImage, Product, RecipeError, Tree};
 
 const RECIPE: &str = "image/1";
 
@@ -65,13 +63,15 @@ fn own_layer(image: &ImageBuild, context: &Context<'_>) -> Result<Vec<Entry>, Re
 fn program(of: &str, context: &Context<'_>) -> Result<PathBuf, RecipeError> {
     let act = || format!("take {of}");
     let (name, path) = of.split_once(':').ok_or_else(|| RecipeError::failed(act(), "write component:install/path"))?;
-    let part = context.parts.get(name).ok_or_else(|| RecipeError::failed(act(), format!("{name} was not made before")))?;
+    let part =
+        context.parts.get(name).ok_or_else(|| RecipeError::failed(act(), format!("{name} was not made before")))?;
     let file = part.root.join(path.trim_start_matches('/'));
     if file.is_file() {
         return Ok(file);
     }
     let has = fingerprint::files(&part.root)?;
-    let has: Vec<_> = has.iter().filter_map(|f| f.strip_prefix(&part.root).ok()).map(|f| f.display().to_string()).collect();
+    let has: Vec<_> =
+        has.iter().filter_map(|f| f.strip_prefix(&part.root).ok()).map(|f| f.display().to_string()).collect();
     Err(RecipeError::failed(act(), format!("{name} has no such file; it has {}", has.join(", "))))
 }
 

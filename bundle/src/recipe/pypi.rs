@@ -21,11 +21,7 @@ pub(super) fn produce(component: &Component, pypi: &PypiBuild, context: &Context
     let Some(wheel) = wheels.first() else {
         return Err(RecipeError::failed(format!("download {wanted}"), "pip fetched nothing"));
     };
-    Tool::new("python3", format!("unpack {wanted}"))
-        .args(["-m", "zipfile", "-e"])
-        .arg(wheel)
-        .arg(&out)
-        .run()?;
+    Tool::new("python3", format!("unpack {wanted}")).args(["-m", "zipfile", "-e"]).arg(wheel).arg(&out).run()?;
     let mut files = Vec::new();
     for (install, inside) in &pypi.files {
         let source = out.join(inside.replace("{version}", version));

@@ -15,27 +15,15 @@ pub fn verify(root: &Path, key: &VerifyingKey, progress: Progress<'_>) -> Result
     let read = |name: &str| match fs::read(root.join(name)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Open {
-            path: root.join(name),
-            source,
-        }),
+        Err(source) => Err(Error::Open { path: root.join(name), source }),
     };
     let Some(bytes) = read(MANIFEST_NAME)? else {
-        return Err(Error::NotABundle {
-            path: root.into(),
-            reason: format!("the folder has no {MANIFEST_NAME}"),
-        });
+        return Err(Error::NotABundle { path: root.into(), reason: format!("the folder has no {MANIFEST_NAME}") });
     };
     let signature = read(SIGNATURE_NAME)?;
     let head = judge_head(root, &bytes, signature.as_deref(), key)?;
-    let mut report = Report {
-        path: root.into(),
-        version: None,
-        signed: head.signed,
-        blobs: 0,
-        bytes: 0,
-        faults: head.faults,
-    };
+    let mut report =
+        Report { path: root.into(), version: None, signed: head.signed, blobs: 0, bytes: 0, faults: head.faults };
     let Some(manifest) = head.manifest else {
         return Ok(report);
     };
@@ -45,27 +33,14 @@ pub fn verify(root: &Path, key: &VerifyingKey, progress: Progress<'_>) -> Result
     for blob in manifest.blobs() {
         match fs::metadata(root.join(blob.digest.blob_path())) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                report.faults.push(blob_fault(
-                    &manifest,
-                    &blob.digest,
-                    Problem::Missing,
-                    "it is missing",
-                ));
+                report.faults.push(blob_fault(&manifest, &blob.digest, Problem::Missing, "it is missing"));
             }
             Err(source) => {
-                return Err(Error::Open {
-                    path: root.join(blob.digest.blob_path()),
-                    source,
-                });
+                return Err(Error::Open { path: root.join(blob.digest.blob_path()), source });
             }
             Ok(meta) if meta.len() != blob.size => {
                 let detail = format!("it has {} bytes, expected {}", meta.len(), blob.size);
-                report.faults.push(blob_fault(
-                    &manifest,
-                    &blob.digest,
-                    Problem::WrongBytes,
-                    detail,
-                ));
+                report.faults.push(blob_fault(&manifest, &blob.digest, Problem::WrongBytes, detail));
             }
             Ok(_) => there.push(blob),
         }
@@ -79,16 +54,8 @@ pub fn verify(root: &Path, key: &VerifyingKey, progress: Progress<'_>) -> Result
     })?;
     for (blob, digest) in there.iter().zip(digests) {
         if blob.digest != digest {
-            let detail = format!(
-                "its bytes were changed: expected {}, found {digest}",
-                blob.digest
-            );
-            report.faults.push(blob_fault(
-                &manifest,
-                &blob.digest,
-                Problem::WrongBytes,
-                detail,
-            ));
+            let detail = format!("its bytes were changed: expected {}, found {digest}", blob.digest);
+            report.faults.push(blob_fault(&manifest, &blob.digest, Problem::WrongBytes, detail));
         }
     }
     report.blobs = there.len();
@@ -103,31 +70,19 @@ fn extra(root: &Path, wanted: &[&Descriptor]) -> Result<Vec<Fault>> {
         Ok(listing) => listing,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => {
-            return Err(Error::Open {
-                path: folder,
-                source,
-            });
+            return Err(Error::Open { path: folder, source });
         }
     };
     let mut faults = Vec::new();
     for item in listing {
-        let name = item
-            .map_err(|source| Error::Open {
-                path: folder.clone(),
-                source,
-            })?
-            .file_name();
+        let name = item.map_err(|source| Error::Open { path: folder.clone(), source })?.file_name();
         let name = name.to_string_lossy();
-        let known = Digest::from_hex(&name)
-            .is_some_and(|digest| wanted.iter().any(|blob| blob.digest == digest));
+        let known = Digest::from_hex(&name).is_some_and(|digest| wanted.iter().any(|blob| blob.digest == digest));
         // Unfinished transfers carry a suffix and are nobody's fault.
         if !known && !name.starts_with('.') && !name.contains('.') {
             let subject = format!("blob sha256:{name}");
             let detail = "it is not named in hz-bundle.json";
-            faults.push(Fault {
-                problem: Problem::Extra,
-                ..fault(subject, detail)
-            });
+            faults.push(Fault { problem: Problem::Extra, ..fault(subject, detail) });
         }
     }
     faults.sort_by(|a, b| a.subject.cmp(&b.subject));

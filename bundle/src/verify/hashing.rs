@@ -16,10 +16,7 @@ pub fn hash_all<T: Sync, R: Read>(
     progress: Progress<'_>,
     open: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<Digest>> {
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8)
-        .min(tasks.len().max(1));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(tasks.len().max(1));
     let next = AtomicUsize::new(0);
     let done = AtomicU64::new(0);
     let results = Mutex::new(vec![None; tasks.len()]);
@@ -33,21 +30,14 @@ pub fn hash_all<T: Sync, R: Read>(
             let mut reader = open(task)?;
             let mut hasher = Hasher::default();
             loop {
-                let n = reader
-                    .read(&mut buffer)
-                    .map_err(Error::io("read the bundle"))?;
+                let n = reader.read(&mut buffer).map_err(Error::io("read the bundle"))?;
                 if n == 0 {
                     break;
                 }
                 hasher.update(&buffer[..n]);
-                progress(
-                    done.fetch_add(n as u64, Ordering::Relaxed) + n as u64,
-                    total,
-                );
+                progress(done.fetch_add(n as u64, Ordering::Relaxed) + n as u64, total);
             }
-            let mut results = results
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[i] = Some(hasher.finish());
         }
     };
@@ -58,11 +48,6 @@ pub fn hash_all<T: Sync, R: Read>(
         }
         Ok(())
     })?;
-    let results = results
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(results
-        .into_iter()
-        .map(|digest| digest.expect("every task was taken by a thread"))
-        .collect())
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(results.into_iter().map(|digest| digest.expect("every task was taken by a thread")).collect())
 }

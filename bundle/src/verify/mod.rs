@@ -110,21 +110,10 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// Checks a bundle, archive or laid-out folder: the signature first, then every blob, then that
 /// nothing is missing and nothing is extra. An `Err` means that it could not be looked at, or is no
 /// bundle that we know; what is wrong with a bundle is in the report.
-pub fn verify(
-    path: impl AsRef<Path>,
-    key: &VerifyingKey,
-    progress: Progress<'_>,
-) -> Result<Report> {
+pub fn verify(path: impl AsRef<Path>, key: &VerifyingKey, progress: Progress<'_>) -> Result<Report> {
     let path = path.as_ref();
-    let meta = fs::metadata(path).map_err(|source| Error::Open {
-        path: path.into(),
-        source,
-    })?;
-    if meta.is_dir() {
-        folder_walk::verify(path, key, progress)
-    } else {
-        archive_walk::verify(path, key, progress)
-    }
+    let meta = fs::metadata(path).map_err(|source| Error::Open { path: path.into(), source })?;
+    if meta.is_dir() { folder_walk::verify(path, key, progress) } else { archive_walk::verify(path, key, progress) }
 }
 
 /// What is known once the manifest and its signature are read.
@@ -135,12 +124,7 @@ struct Head {
 }
 
 /// Judges the manifest and its signature.
-fn judge_head(
-    path: &Path,
-    bytes: &[u8],
-    signature: Option<&[u8]>,
-    key: &VerifyingKey,
-) -> Result<Head> {
+fn judge_head(path: &Path, bytes: &[u8], signature: Option<&[u8]>, key: &VerifyingKey) -> Result<Head> {
     let text = signature.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let verdict = key.verify(bytes, text.as_deref());
     let mut faults = Vec::new();
@@ -148,17 +132,11 @@ fn judge_head(
         Ok(manifest) => Some(manifest),
         // Newer and well signed is not damage: the program is too old.
         Err(source @ ManifestError::Newer { .. }) if verdict.is_ok() => {
-            return Err(Error::Manifest {
-                path: path.into(),
-                source,
-            });
+            return Err(Error::Manifest { path: path.into(), source });
         }
         Err(error) => {
             let detail = format!("{error}; nothing after it can be judged");
-            faults.push(Fault {
-                problem: Problem::Manifest,
-                ..fault("hz-bundle.json", detail)
-            });
+            faults.push(Fault { problem: Problem::Manifest, ..fault("hz-bundle.json", detail) });
             None
         }
     };
@@ -169,30 +147,18 @@ fn judge_head(
                 SignatureError::Wrong => "hz-bundle.json",
                 _ => "hz-bundle.json.minisig",
             };
-            faults.push(Fault {
-                problem: Problem::Signature,
-                ..fault(subject, error.to_string())
-            });
+            faults.push(Fault { problem: Problem::Signature, ..fault(subject, error.to_string()) });
             None
         }
     };
     if let (Some(manifest), Some(good)) = (&manifest, &signed)
         && good.comment != signed_comment(&manifest.version)
     {
-        let detail = format!(
-            "its signed comment is `{}`, the manifest is of version {}",
-            good.comment, manifest.version
-        );
-        faults.push(Fault {
-            problem: Problem::Signature,
-            ..fault("hz-bundle.json.minisig", detail)
-        });
+        let detail =
+            format!("its signed comment is `{}`, the manifest is of version {}", good.comment, manifest.version);
+        faults.push(Fault { problem: Problem::Signature, ..fault("hz-bundle.json.minisig", detail) });
     }
-    Ok(Head {
-        manifest,
-        signed,
-        faults,
-    })
+    Ok(Head { manifest, signed, faults })
 }
 
 /// The comment that is signed with the manifest.
@@ -211,15 +177,6 @@ fn fault(subject: impl Into<String>, detail: impl Into<String>) -> Fault {
     }
 }
 
-fn blob_fault(
-    manifest: &Manifest,
-    digest: &Digest,
-    problem: Problem,
-    detail: impl Into<String>,
-) -> Fault {
-    Fault {
-        problem,
-        users: manifest.users_of(digest),
-        ..fault(format!("blob {digest}"), detail)
-    }
+fn blob_fault(manifest: &Manifest, digest: &Digest, problem: Problem, detail: impl Into<String>) -> Fault {
+    Fault { problem, users: manifest.users_of(digest), ..fault(format!("blob {digest}"), detail) }
 }

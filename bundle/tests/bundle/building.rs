@@ -53,25 +53,15 @@ pub struct Made {
 
 impl Made {
     fn bytes(&self, name: &str, size: usize) -> Vec<u8> {
-        let salt = self
-            .salts
-            .lock()
-            .unwrap()
-            .get(name)
-            .cloned()
-            .unwrap_or_default();
+        let salt = self.salts.lock().unwrap().get(name).cloned().unwrap_or_default();
         // Bytes that do not compress, so that blobs have some length.
         let mut state = name
             .bytes()
             .chain(salt.bytes())
-            .fold(0x9e37_79b9_7f4a_7c15_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-            });
+            .fold(0x9e37_79b9_7f4a_7c15_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         (0..size)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 56) as u8
             })
             .collect()
@@ -80,74 +70,41 @@ impl Made {
 
 impl Recipes for Made {
     fn inputs(&self, component: &Component, _repo: &Path) -> Result<Vec<String>, RecipeError> {
-        Ok(self
-            .inputs
-            .lock()
-            .unwrap()
-            .get(&component.name)
-            .cloned()
-            .into_iter()
-            .collect())
+        Ok(self.inputs.lock().unwrap().get(&component.name).cloned().into_iter().collect())
     }
 
-    fn produce(
-        &self,
-        component: &Component,
-        context: &Context<'_>,
-    ) -> Result<Product, RecipeError> {
+    fn produce(&self, component: &Component, context: &Context<'_>) -> Result<Product, RecipeError> {
         self.asked.lock().unwrap().push(component.name.clone());
         (context.log)("making");
         if component.name == "broken" {
             return Err(RecipeError::failed("compile broken", "syntax error"));
         }
-        let entry = |path: &str, what| Entry {
-            path: path.into(),
-            what,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-        };
+        let entry = |path: &str, what| Entry { path: path.into(), what, mode: 0o755, uid: 0, gid: 0 };
         Ok(match (&component.build, component.kind) {
             (_, Kind::Layer) => Product::Layer(Tree::Entries(vec![
-                entry(
-                    "etc/os-release",
-                    EntryKind::Bytes(self.bytes(&component.name, 40_000)),
-                ),
+                entry("etc/os-release", EntryKind::Bytes(self.bytes(&component.name, 40_000))),
                 entry("bin", EntryKind::Symlink("usr/bin".into())),
                 entry("tmp", EntryKind::Directory),
             ])),
             (Some(Build::Image(image)), _) => {
-                let mut own = vec![entry(
-                    "opt/own",
-                    EntryKind::Bytes(self.bytes(&component.name, 3_000)),
-                )];
+                let mut own = vec![entry("opt/own", EntryKind::Bytes(self.bytes(&component.name, 3_000)))];
                 for (path, of) in &image.binaries {
                     let (part, file) = of.split_once(':').unwrap();
-                    own.push(entry(
-                        path,
-                        EntryKind::File(context.parts[part].root.join(file)),
-                    ));
+                    own.push(entry(path, EntryKind::File(context.parts[part].root.join(file))));
                 }
                 let config = ImageConfig {
                     user: Some("10001".into()),
                     entrypoint: vec!["/opt/own".into()],
                     ..ImageConfig::default()
                 };
-                let layers = vec![
-                    ImageLayer::Shared("base".into()),
-                    ImageLayer::Own(Tree::Entries(own)),
-                ];
+                let layers = vec![ImageLayer::Shared("base".into()), ImageLayer::Own(Tree::Entries(own))];
                 Product::Image(ProducedImage { layers, config })
             }
             (Some(Build::Files(files)), _) => {
                 let made = files.files.keys().map(|path| {
                     let source = context.work.join(path.replace('/', "_"));
                     fs::write(&source, self.bytes(&component.name, 10_000)).unwrap();
-                    ProducedFile {
-                        path: path.clone(),
-                        mode: 0o755,
-                        source,
-                    }
+                    ProducedFile { path: path.clone(), mode: 0o755, source }
                 });
                 Product::Files(made.collect())
             }
@@ -208,10 +165,7 @@ impl Bench {
         };
         build::build(&options, &|event| {
             if let Event::Evicted { component, reason } = event {
-                self.events
-                    .lock()
-                    .unwrap()
-                    .push(format!("evicted {component}: {reason}"));
+                self.events.lock().unwrap().push(format!("evicted {component}: {reason}"));
             }
         })
     }
@@ -230,18 +184,10 @@ impl Bench {
     /// Files of the cache that hold blobs, with the component each belongs to.
     pub fn cached_blobs(&self, component: &str) -> Vec<PathBuf> {
         let mut blobs = Vec::new();
-        for entry in fs::read_dir(self.cache().join("components"))
-            .unwrap()
-            .flatten()
-        {
+        for entry in fs::read_dir(self.cache().join("components")).unwrap().flatten() {
             let text = fs::read_to_string(entry.path().join("entry.json")).unwrap();
             if text.contains(&format!("\"component\": \"{component}\"")) {
-                blobs.extend(
-                    fs::read_dir(entry.path().join("blobs"))
-                        .unwrap()
-                        .flatten()
-                        .map(|blob| blob.path()),
-                );
+                blobs.extend(fs::read_dir(entry.path().join("blobs")).unwrap().flatten().map(|blob| blob.path()));
             }
         }
         assert!(!blobs.is_empty(), "{component} is in the cache");

@@ -8,20 +8,12 @@ use crate::building::{Bench, LIST};
 fn a_second_build_makes_and_writes_nothing() {
     let bench = Bench::new();
     let first = bench.build();
-    assert_eq!(
-        bench.asked(),
-        [
-            "base", "haproxy", "imaging", "kubelet", "program", "records"
-        ]
-    );
+    assert_eq!(bench.asked(), ["base", "haproxy", "imaging", "kubelet", "program", "records"]);
     let written = fs::metadata(bench.archive()).unwrap().modified().unwrap();
     let second = bench.build();
     assert!(!first.unchanged && second.unchanged);
     assert!(bench.asked().is_empty());
-    assert_eq!(
-        fs::metadata(bench.archive()).unwrap().modified().unwrap(),
-        written
-    );
+    assert_eq!(fs::metadata(bench.archive()).unwrap().modified().unwrap(), written);
 }
 
 #[test]
@@ -29,16 +21,8 @@ fn two_machines_build_the_same_manifest() {
     let (one, other) = (Bench::new(), Bench::new());
     one.build();
     other.build();
-    let manifest = |bench: &Bench| {
-        hz_bundle::Bundle::open(bench.archive())
-            .unwrap()
-            .manifest_bytes()
-            .to_vec()
-    };
-    assert_eq!(
-        String::from_utf8(manifest(&one)).unwrap(),
-        String::from_utf8(manifest(&other)).unwrap()
-    );
+    let manifest = |bench: &Bench| hz_bundle::Bundle::open(bench.archive()).unwrap().manifest_bytes().to_vec();
+    assert_eq!(String::from_utf8(manifest(&one)).unwrap(), String::from_utf8(manifest(&other)).unwrap());
 }
 
 #[test]
@@ -78,12 +62,7 @@ fn a_new_version_makes_only_what_stands_on_it() {
     let bench = Bench::new();
     bench.build();
     bench.asked();
-    bench
-        .recipes
-        .salts
-        .lock()
-        .unwrap()
-        .insert("program".into(), "v2".into());
+    bench.recipes.salts.lock().unwrap().insert("program".into(), "v2".into());
     bench.list(&LIST.replace("version: v1,", "version: v2,"));
     bench.build();
     assert_eq!(bench.asked(), ["program", "records"]);
@@ -94,12 +73,7 @@ fn a_part_that_comes_out_the_same_costs_the_others_nothing() {
     let bench = Bench::new();
     bench.build();
     bench.asked();
-    bench
-        .recipes
-        .inputs
-        .lock()
-        .unwrap()
-        .insert("program".into(), "a comment in its source changed".into());
+    bench.recipes.inputs.lock().unwrap().insert("program".into(), "a comment in its source changed".into());
     let built = bench.build();
     assert_eq!(bench.asked(), ["program"]);
     assert!(built.unchanged, "not even the archive");
@@ -121,14 +95,10 @@ fn a_flipped_byte_in_the_cache_is_found_before_it_reaches_a_bundle() {
         bench.build();
         assert_eq!(bench.asked(), [component], "made again, and only this");
         let told = bench.events.lock().unwrap().join("\n");
-        assert!(
-            told.contains(&format!("evicted {component}: blob sha256:")),
-            "{told}"
-        );
+        assert!(told.contains(&format!("evicted {component}: blob sha256:")), "{told}");
         let again = hz_bundle::Bundle::open(bench.archive()).unwrap();
         assert!(
-            good.windows(again.manifest_bytes().len())
-                .any(|window| window == again.manifest_bytes()),
+            good.windows(again.manifest_bytes().len()).any(|window| window == again.manifest_bytes()),
             "the same as before"
         );
     }
@@ -166,10 +136,7 @@ fn a_component_that_fails_is_named_and_the_others_are_kept() {
     bench.build();
     let made_later = bench.asked();
     assert!(
-        asked
-            .iter()
-            .filter(|name| *name != "broken")
-            .all(|name| !made_later.contains(name)),
+        asked.iter().filter(|name| *name != "broken").all(|name| !made_later.contains(name)),
         "{asked:?} {made_later:?}"
     );
 }
@@ -187,27 +154,14 @@ fn what_a_killed_build_left_is_cleared() {
 fn what_no_build_used_for_a_month_is_thrown_away() {
     let bench = Bench::new();
     bench.build();
-    let entry = |component: &str| {
-        bench.cached_blobs(component)[0]
-            .parent()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .to_path_buf()
-    };
+    let entry = |component: &str| bench.cached_blobs(component)[0].parent().unwrap().parent().unwrap().to_path_buf();
     let (old, used) = (entry("haproxy"), entry("kubelet"));
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 24 * 3600);
     for folder in [&old, &used] {
-        fs::File::open(folder)
-            .unwrap()
-            .set_modified(long_ago)
-            .unwrap();
+        fs::File::open(folder).unwrap().set_modified(long_ago).unwrap();
     }
-    let without: String = LIST
-        .split("- name: ")
-        .filter(|part| !part.starts_with("haproxy"))
-        .collect::<Vec<_>>()
-        .join("- name: ");
+    let without: String =
+        LIST.split("- name: ").filter(|part| !part.starts_with("haproxy")).collect::<Vec<_>>().join("- name: ");
     bench.list(&without);
     bench.build();
     assert!(used.exists() && !old.exists());

@@ -27,11 +27,7 @@ static GOOD: LazyLock<Good> = LazyLock::new(|| {
         bundle.manifest_bytes().len() as u64,
         bundle.signature().unwrap().len() as u64,
     );
-    Good {
-        bytes: fs::read(&built.path).unwrap(),
-        bench,
-        slots,
-    }
+    Good { bytes: fs::read(&built.path).unwrap(), bench, slots }
 });
 
 fn check(bytes: &[u8]) -> Result<Report, Error> {
@@ -42,21 +38,14 @@ fn check(bytes: &[u8]) -> Result<Report, Error> {
 
 /// What a fault at this byte must be called.
 fn name_at(offset: u64) -> String {
-    match GOOD
-        .slots
-        .iter()
-        .find(|slot| (slot.header_at..slot.end()).contains(&offset))
-    {
+    match GOOD.slots.iter().find(|slot| (slot.header_at..slot.end()).contains(&offset)) {
         None => "the end of the archive".into(),
         Some(slot) => slot.name.replace("blobs/sha256/", "blob sha256:"),
     }
 }
 
 fn manifest() -> Manifest {
-    Bundle::open(GOOD.bench.archive())
-        .unwrap()
-        .manifest()
-        .clone()
+    Bundle::open(GOOD.bench.archive()).unwrap().manifest().clone()
 }
 
 #[test]
@@ -64,10 +53,7 @@ fn a_good_bundle_is_sound() {
     let report = check(&GOOD.bytes).unwrap();
     assert!(report.is_sound(), "{:?}", report.faults);
     assert_eq!(report.blobs, manifest().blobs().len());
-    assert_eq!(
-        report.bytes,
-        GOOD.slots.iter().map(|slot| slot.size).sum::<u64>()
-    );
+    assert_eq!(report.bytes, GOOD.slots.iter().map(|slot| slot.size).sum::<u64>());
     assert_eq!(report.signed.unwrap().comment, "hz-bundle 0.1.0");
 }
 
@@ -102,18 +88,13 @@ fn flip_is_named(at: usize, flip: u8) {
     let report = check(&bytes).unwrap();
     assert!(!report.is_sound(), "byte {at} ^ {flip}");
     let name = name_at(at as u64);
-    let named = report.faults.iter().any(|fault| {
-        fault.subject == name || (at < 2048 && fault.subject.starts_with("hz-bundle.json"))
-    }) || (name.starts_with("hz-bundle.json")
-        && report
-            .faults
-            .iter()
-            .any(|fault| fault.subject.starts_with("hz-bundle.json")));
-    assert!(
-        named,
-        "byte {at} ^ {flip} is in {name}, told were {:?}",
-        report.faults
-    );
+    let named = report
+        .faults
+        .iter()
+        .any(|fault| fault.subject == name || (at < 2048 && fault.subject.starts_with("hz-bundle.json")))
+        || (name.starts_with("hz-bundle.json")
+            && report.faults.iter().any(|fault| fault.subject.starts_with("hz-bundle.json")));
+    assert!(named, "byte {at} ^ {flip} is in {name}, told were {:?}", report.faults);
     // And nothing else is blamed, once the head is whole.
     if !name.starts_with("hz-bundle.json") {
         assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
@@ -124,28 +105,16 @@ fn flip_is_named(at: usize, flip: u8) {
 fn a_wrong_blob_is_told_with_its_place_component_and_file() {
     let manifest = manifest();
     let file = manifest.file("kubelet", "usr/local/bin/kubelet").unwrap();
-    let slot = GOOD
-        .slots
-        .iter()
-        .find(|slot| slot.name == file.blob.blob_path())
-        .unwrap();
+    let slot = GOOD.slots.iter().find(|slot| slot.name == file.blob.blob_path()).unwrap();
     let mut bytes = GOOD.bytes.clone();
     bytes[slot.data_at as usize + 5] ^= 1;
     let report = check(&bytes).unwrap();
-    let [fault] = report.faults.as_slice() else {
-        panic!("{:?}", report.faults)
-    };
+    let [fault] = report.faults.as_slice() else { panic!("{:?}", report.faults) };
     assert_eq!(fault.problem, Problem::WrongBytes);
     assert_eq!(fault.offset, Some(slot.data_at));
     let text = fault.to_string();
-    assert!(
-        text.starts_with(&format!("blob {} at byte {}", file.blob, slot.data_at)),
-        "{text}"
-    );
-    assert!(
-        text.ends_with("needed by kubelet (usr/local/bin/kubelet)"),
-        "{text}"
-    );
+    assert!(text.starts_with(&format!("blob {} at byte {}", file.blob, slot.data_at)), "{text}");
+    assert!(text.ends_with("needed by kubelet (usr/local/bin/kubelet)"), "{text}");
 }
 
 #[test]
@@ -154,24 +123,12 @@ fn a_shared_layer_that_is_wrong_names_all_its_images() {
     let is_shared = |blob: &&hz_bundle::Descriptor| {
         blob.media_type.ends_with("tar+zstd") && manifest.users_of(&blob.digest).len() == 2
     };
-    let shared = manifest
-        .blobs()
-        .into_iter()
-        .find(is_shared)
-        .unwrap()
-        .clone();
-    let slot = GOOD
-        .slots
-        .iter()
-        .find(|slot| slot.name == shared.digest.blob_path())
-        .unwrap();
+    let shared = manifest.blobs().into_iter().find(is_shared).unwrap().clone();
+    let slot = GOOD.slots.iter().find(|slot| slot.name == shared.digest.blob_path()).unwrap();
     let mut bytes = GOOD.bytes.clone();
     bytes[slot.data_at as usize] ^= 1;
     let text = check(&bytes).unwrap().faults[0].to_string();
-    assert!(
-        text.contains("needed by records (layer), imaging (layer)"),
-        "{text}"
-    );
+    assert!(text.contains("needed by records (layer), imaging (layer)"), "{text}");
 }
 
 #[test]
@@ -179,24 +136,13 @@ fn a_cut_archive_says_where_it_ends_and_what_is_missing() {
     let cut = GOOD.slots[7].data_at + 10;
     let report = check(&GOOD.bytes[..cut as usize]).unwrap();
     let told: Vec<_> = report.faults.iter().map(ToString::to_string).collect();
-    assert!(
-        told.iter()
-            .any(|text| text.contains(&format!("the archive ends inside it, at byte {cut}"))),
-        "{told:?}"
-    );
-    assert!(told.iter().any(|text| text.starts_with(&format!(
-        "the archive at byte {cut}: it ends at byte {cut} of {}",
-        GOOD.bytes.len()
-    ))));
-    let missing = report
-        .faults
-        .iter()
-        .filter(|fault| fault.problem == Problem::Missing)
-        .count();
+    assert!(told.iter().any(|text| text.contains(&format!("the archive ends inside it, at byte {cut}"))), "{told:?}");
+    assert!(told.iter().any(|text| {
+        text.starts_with(&format!("the archive at byte {cut}: it ends at byte {cut} of {}", GOOD.bytes.len()))
+    }));
+    let missing = report.faults.iter().filter(|fault| fault.problem == Problem::Missing).count();
     assert_eq!(missing, GOOD.slots.len() - 8);
-    let open = Bundle::open(write(&GOOD.bytes[..cut as usize]))
-        .unwrap_err()
-        .to_string();
+    let open = Bundle::open(write(&GOOD.bytes[..cut as usize])).unwrap_err().to_string();
     assert!(open.contains("is damaged at byte"), "{open}");
 }
 
@@ -223,9 +169,7 @@ fn rewritten(keep: impl Fn(&str) -> bool, extra: &[(&str, &[u8])]) -> Vec<u8> {
 fn a_blob_that_is_not_there_is_named() {
     let gone = GOOD.slots[6].name.clone();
     let report = check(&rewritten(|name| name != gone, &[])).unwrap();
-    let [fault] = report.faults.as_slice() else {
-        panic!("{:?}", report.faults)
-    };
+    let [fault] = report.faults.as_slice() else { panic!("{:?}", report.faults) };
     assert_eq!(fault.problem, Problem::Missing);
     assert_eq!(fault.subject, gone.replace("blobs/sha256/", "blob sha256:"));
     assert!(!fault.users.is_empty());
@@ -235,13 +179,8 @@ fn a_blob_that_is_not_there_is_named() {
 fn a_blob_that_nobody_named_is_told() {
     let digest = hz_bundle::Digest::of(b"intruder");
     let report = check(&rewritten(|_| true, &[(&digest.blob_path(), b"intruder")])).unwrap();
-    let [fault] = report.faults.as_slice() else {
-        panic!("{:?}", report.faults)
-    };
-    assert_eq!(
-        (fault.problem, fault.subject.clone()),
-        (Problem::Extra, format!("blob {digest}"))
-    );
+    let [fault] = report.faults.as_slice() else { panic!("{:?}", report.faults) };
+    assert_eq!((fault.problem, fault.subject.clone()), (Problem::Extra, format!("blob {digest}")));
 }
 
 #[test]
@@ -253,10 +192,7 @@ fn bytes_after_the_end_are_told() {
 #[test]
 fn a_folder_with_wrong_missing_and_extra_blobs_is_told_all_three() {
     let folder = tempfile::tempdir().unwrap();
-    Bundle::open(GOOD.bench.archive())
-        .unwrap()
-        .lay_out(folder.path(), None, &|_, _| ())
-        .unwrap();
+    Bundle::open(GOOD.bench.archive()).unwrap().lay_out(folder.path(), None, &|_, _| ()).unwrap();
     let manifest = manifest();
     let blobs = manifest.blobs();
     let path = |digest: &hz_bundle::Digest| folder.path().join(digest.blob_path());
@@ -267,11 +203,7 @@ fn a_folder_with_wrong_missing_and_extra_blobs_is_told_all_three() {
     let intruder = hz_bundle::Digest::of(b"intruder");
     fs::write(path(&intruder), "intruder").unwrap();
     let report = verify(folder.path(), &GOOD.bench.key.verifying(), &|_, _| ()).unwrap();
-    let told: Vec<_> = report
-        .faults
-        .iter()
-        .map(|fault| (fault.problem, fault.subject.clone()))
-        .collect();
+    let told: Vec<_> = report.faults.iter().map(|fault| (fault.problem, fault.subject.clone())).collect();
     assert_eq!(told.len(), 3);
     for expected in [
         (Problem::WrongBytes, format!("blob {}", blobs[1].digest)),
@@ -288,22 +220,11 @@ fn what_is_no_bundle_is_said_to_be_none() {
         (b"hello".to_vec(), "it is too short"),
         (vec![7; 4096], "it is not a tar archive"),
         (vec![0; 4096], "it begins with zeros"),
-        (
-            rewritten(|name| name != "hz-bundle.json", &[]),
-            "its first file is hz-bundle.json.minisig",
-        ),
+        (rewritten(|name| name != "hz-bundle.json", &[]), "its first file is hz-bundle.json.minisig"),
     ] {
-        let Err(error) = check(&bytes) else {
-            panic!("{reason}")
-        };
-        assert!(
-            error.is_bad_input() && error.to_string().contains(reason),
-            "{error}"
-        );
-        assert!(matches!(
-            Bundle::open(write(&bytes)),
-            Err(Error::NotABundle { .. })
-        ));
+        let Err(error) = check(&bytes) else { panic!("{reason}") };
+        assert!(error.is_bad_input() && error.to_string().contains(reason), "{error}");
+        assert!(matches!(Bundle::open(write(&bytes)), Err(Error::NotABundle { .. })));
     }
     let missing = Bundle::open("/nowhere/bundle.tar").unwrap_err();
     assert!(missing.is_bad_input());
@@ -315,25 +236,13 @@ fn a_newer_schema_is_told_as_such() {
     let text = String::from_utf8(bundle.manifest_bytes().to_vec())
         .unwrap()
         .replace("\"schemaVersion\": 1", "\"schemaVersion\": 7");
-    let signature = GOOD
-        .bench
-        .key
-        .sign(text.as_bytes(), "hz-bundle 0.1.0")
-        .unwrap();
+    let signature = GOOD.bench.key.sign(text.as_bytes(), "hz-bundle 0.1.0").unwrap();
     let mut writer = Writer::new(Vec::new());
     writer.add("hz-bundle.json", text.as_bytes()).unwrap();
-    writer
-        .add("hz-bundle.json.minisig", signature.as_bytes())
-        .unwrap();
+    writer.add("hz-bundle.json.minisig", signature.as_bytes()).unwrap();
     let bytes = writer.finish().unwrap();
-    for error in [
-        check(&bytes).unwrap_err(),
-        Bundle::open(write(&bytes)).unwrap_err(),
-    ] {
+    for error in [check(&bytes).unwrap_err(), Bundle::open(write(&bytes)).unwrap_err()] {
         let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(
-            cause,
-            "hz-bundle.json has schemaVersion 7, and this program reads up to 1"
-        );
+        assert_eq!(cause, "hz-bundle.json has schemaVersion 7, and this program reads up to 1");
     }
 }

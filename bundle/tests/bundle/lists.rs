@@ -7,9 +7,7 @@ use hz_bundle::component::ComponentList;
 use crate::building::LIST;
 
 fn error(list: &str) -> String {
-    ComponentList::parse(Path::new("components.yaml"), list)
-        .unwrap_err()
-        .to_string()
+    ComponentList::parse(Path::new("components.yaml"), list).unwrap_err().to_string()
 }
 
 fn with(line: &str) -> String {
@@ -28,26 +26,15 @@ fn the_real_list_is_right() {
 fn mistakes_are_named_with_their_component() {
     let tail = "version: v1, license: MIT, kind: binary, roles: [worker], build: { files: {} } }";
     for (list, expected) in [
-        (
-            with(&format!("- {{ name: kubelet, {tail}")),
-            "component kubelet: is listed twice",
-        ),
-        (
-            with(&format!("- {{ name: Kubelet, {tail}")),
-            "name must be 1 to 63 lower-case letters",
-        ),
+        (with(&format!("- {{ name: kubelet, {tail}")), "component kubelet: is listed twice"),
+        (with(&format!("- {{ name: Kubelet, {tail}")), "name must be 1 to 63 lower-case letters"),
         (
             with("- { name: a, version: v1, license: MIT, kind: binary, roles: [worker] }"),
             "neither `build` nor `official`",
         ),
+        (with("- { name: a, version: v1, license: MIT, kind: binary, build: { files: {} } }"), "roles is empty"),
         (
-            with("- { name: a, version: v1, license: MIT, kind: binary, build: { files: {} } }"),
-            "roles is empty",
-        ),
-        (
-            with(
-                "- { name: a, version: v1, license: '', kind: binary, roles: [worker], build: { files: {} } }",
-            ),
+            with("- { name: a, version: v1, license: '', kind: binary, roles: [worker], build: { files: {} } }"),
             "license is empty",
         ),
         (
@@ -109,10 +96,6 @@ components:
 - { name: a, version: v1, license: MIT, kind: binary, internal: true, build: { files: {} } }
 ";
     let list = ComponentList::parse(Path::new("x"), reversed).unwrap();
-    let order: Vec<_> = list
-        .in_build_order()
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
+    let order: Vec<_> = list.in_build_order().iter().map(|c| c.name.as_str()).collect();
     assert_eq!(order, ["a2", "a", "b", "c"]);
 }

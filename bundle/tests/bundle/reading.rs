@@ -13,41 +13,16 @@ fn what_was_built_is_read_back() {
     let built = bench.build();
     let bundle = Bundle::open(&built.path).unwrap();
     let manifest = bundle.manifest();
-    let names: Vec<_> = manifest
-        .components
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        ["kubelet", "haproxy", "records", "imaging"],
-        "neither layers nor internal parts"
-    );
+    let names: Vec<_> = manifest.components.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["kubelet", "haproxy", "records", "imaging"], "neither layers nor internal parts");
     for blob in manifest.blobs() {
         let mut bytes = Vec::new();
-        bundle
-            .blob(&blob.digest)
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
-        assert_eq!(
-            (Digest::of(&bytes), bytes.len() as u64),
-            (blob.digest.clone(), blob.size)
-        );
+        bundle.blob(&blob.digest).unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!((Digest::of(&bytes), bytes.len() as u64), (blob.digest.clone(), blob.size));
     }
     let mut kubelet = Vec::new();
-    bundle
-        .file("kubelet", "usr/local/bin/kubelet")
-        .unwrap()
-        .read_to_end(&mut kubelet)
-        .unwrap();
-    assert_eq!(
-        Digest::of(&kubelet).hex(),
-        manifest
-            .file("kubelet", "usr/local/bin/kubelet")
-            .unwrap()
-            .sha256
-    );
+    bundle.file("kubelet", "usr/local/bin/kubelet").unwrap().read_to_end(&mut kubelet).unwrap();
+    assert_eq!(Digest::of(&kubelet).hex(), manifest.file("kubelet", "usr/local/bin/kubelet").unwrap().sha256);
     assert_eq!(kubelet.len(), 10_000);
 }
 
@@ -55,22 +30,11 @@ fn what_was_built_is_read_back() {
 fn roles_get_what_they_need_and_no_more() {
     let bench = Bench::new();
     let bundle = Bundle::open(bench.build().path).unwrap();
-    let names = |role| {
-        bundle
-            .manifest()
-            .components_for(role)
-            .map(|c| c.name.clone())
-            .collect::<Vec<_>>()
-    };
+    let names = |role| bundle.manifest().components_for(role).map(|c| c.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(Role::ControlPlane), ["kubelet", "haproxy"]);
     assert_eq!(names(Role::Worker), ["kubelet", "records", "imaging"]);
     let haproxy = &bundle.component("haproxy").unwrap().manifest;
-    assert!(
-        !bundle
-            .blobs_for(Role::Worker)
-            .iter()
-            .any(|blob| blob.digest == *haproxy)
-    );
+    assert!(!bundle.blobs_for(Role::Worker).iter().any(|blob| blob.digest == *haproxy));
 }
 
 #[test]
@@ -83,11 +47,7 @@ fn a_layer_under_two_images_is_stored_once() {
         .blobs()
         .into_iter()
         .filter(|blob| {
-            let users: Vec<_> = manifest
-                .users_of(&blob.digest)
-                .into_iter()
-                .map(|u| u.component)
-                .collect();
+            let users: Vec<_> = manifest.users_of(&blob.digest).into_iter().map(|u| u.component).collect();
             users == ["records", "imaging"]
         })
         .collect();
@@ -96,10 +56,7 @@ fn a_layer_under_two_images_is_stored_once() {
     assert!(manifest.total_size < sum);
     let archive = std::fs::read(&built.path).unwrap();
     let name = shared[0].digest.blob_path();
-    let times = archive
-        .windows(name.len())
-        .filter(|window| *window == name.as_bytes())
-        .count();
+    let times = archive.windows(name.len()).filter(|window| *window == name.as_bytes()).count();
     assert_eq!(times, 1, "one header in the archive has its name");
 }
 
@@ -110,11 +67,7 @@ fn a_cut_transfer_goes_on_at_its_offset() {
     let blob = bundle.manifest().blobs()[3].clone();
     let read = |from| {
         let mut bytes = Vec::new();
-        bundle
-            .blob_from(&blob.digest, from)
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
+        bundle.blob_from(&blob.digest, from).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
     };
     assert_eq!([&read(0)[..100], &read(100)[..]].concat(), read(0));
@@ -127,18 +80,9 @@ fn files_are_installed_with_their_modes_and_only_when_they_differ() {
     let bundle = Bundle::open(bench.build().path).unwrap();
     let root = tempfile::tempdir().unwrap();
     let target = root.path().join("usr/local/bin/kubelet");
-    assert_eq!(
-        bundle.install("kubelet", root.path()).unwrap(),
-        [target.clone()]
-    );
-    assert_eq!(
-        std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777,
-        0o755
-    );
-    assert!(
-        bundle.install("kubelet", root.path()).unwrap().is_empty(),
-        "the second time nothing is written"
-    );
+    assert_eq!(bundle.install("kubelet", root.path()).unwrap(), [target.clone()]);
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert!(bundle.install("kubelet", root.path()).unwrap().is_empty(), "the second time nothing is written");
     std::fs::write(&target, "changed").unwrap();
     assert_eq!(bundle.install("kubelet", root.path()).unwrap(), [target]);
 }
@@ -173,19 +117,10 @@ fn a_role_laid_out_is_what_the_role_needs() {
     let bench = Bench::new();
     let bundle = Bundle::open(bench.build().path).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    bundle
-        .lay_out(folder.path(), Some(Role::ControlPlane), &|_, _| ())
-        .unwrap();
+    bundle.lay_out(folder.path(), Some(Role::ControlPlane), &|_, _| ()).unwrap();
     let laid = Bundle::open(folder.path()).unwrap();
-    assert!(
-        laid.missing(laid.manifest().blobs_for(Role::ControlPlane))
-            .is_empty()
-    );
-    assert!(
-        !laid
-            .missing(laid.manifest().blobs_for(Role::Worker))
-            .is_empty()
-    );
+    assert!(laid.missing(laid.manifest().blobs_for(Role::ControlPlane)).is_empty());
+    assert!(!laid.missing(laid.manifest().blobs_for(Role::Worker)).is_empty());
 }
 
 #[test]
@@ -193,18 +128,13 @@ fn an_oci_archive_of_images_has_their_names_and_blobs() {
     let bench = Bench::new();
     let bundle = Bundle::open(bench.build().path).unwrap();
     let mut bytes = Vec::new();
-    bundle
-        .write_oci_archive(bundle.manifest().images_for(Role::Worker), &mut bytes)
-        .unwrap();
+    bundle.write_oci_archive(bundle.manifest().images_for(Role::Worker), &mut bytes).unwrap();
     let mut files = std::collections::BTreeMap::new();
     for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
         let mut entry = entry.unwrap();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();
-        files.insert(
-            entry.path().unwrap().to_string_lossy().into_owned(),
-            content,
-        );
+        files.insert(entry.path().unwrap().to_string_lossy().into_owned(), content);
     }
     let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
     let names: Vec<_> = index["manifests"]
@@ -213,32 +143,17 @@ fn an_oci_archive_of_images_has_their_names_and_blobs() {
         .iter()
         .map(|m| m["annotations"]["io.containerd.image.name"].clone())
         .collect();
-    assert_eq!(
-        names,
-        ["hz.hospital/records:17.5", "hz.hospital/imaging:1.12.7"]
-    );
-    for image in bundle
-        .manifest()
-        .components
-        .iter()
-        .filter(|c| c.kind == Kind::Image)
-    {
-        let text: serde_json::Value =
-            serde_json::from_slice(&files[&image.manifest.blob_path()]).unwrap();
+    assert_eq!(names, ["hz.hospital/records:17.5", "hz.hospital/imaging:1.12.7"]);
+    for image in bundle.manifest().components.iter().filter(|c| c.kind == Kind::Image) {
+        let text: serde_json::Value = serde_json::from_slice(&files[&image.manifest.blob_path()]).unwrap();
         let config: serde_json::Value = {
             let digest = Digest::parse(text["config"]["digest"].as_str().unwrap()).unwrap();
             serde_json::from_slice(&files[&digest.blob_path()]).unwrap()
         };
         assert_eq!(config["config"]["User"], "10001");
         let layers = text["layers"].as_array().unwrap();
-        assert_eq!(
-            layers.len(),
-            config["rootfs"]["diff_ids"].as_array().unwrap().len()
-        );
-        for (layer, diff_id) in layers
-            .iter()
-            .zip(config["rootfs"]["diff_ids"].as_array().unwrap())
-        {
+        assert_eq!(layers.len(), config["rootfs"]["diff_ids"].as_array().unwrap().len());
+        for (layer, diff_id) in layers.iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap()) {
             let blob = Digest::parse(layer["digest"].as_str().unwrap()).unwrap();
             let plain = zstd::decode_all(files[&blob.blob_path()].as_slice()).unwrap();
             assert_eq!(Digest::of(&plain).as_str(), diff_id.as_str().unwrap());
@@ -251,29 +166,12 @@ fn a_part_reaches_the_image_that_is_made_from_it() {
     let bench = Bench::new();
     let bundle = Bundle::open(bench.build().path).unwrap();
     let records = bundle.component("records").unwrap();
-    let own = records
-        .blobs
-        .iter()
-        .rfind(|blob| blob.media_type.ends_with("tar+zstd"))
-        .unwrap();
+    let own = records.blobs.iter().rfind(|blob| blob.media_type.ends_with("tar+zstd")).unwrap();
     let plain = zstd::decode_all(bundle.blob(&own.digest).unwrap()).unwrap();
     let mut archive = tar::Archive::new(plain.as_slice());
-    let paths: Vec<_> = archive
-        .entries()
-        .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .path()
-                .unwrap()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    assert_eq!(
-        paths,
-        ["opt", "opt/own", "usr", "usr/bin", "usr/bin/program"]
-    );
+    let paths: Vec<_> =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(paths, ["opt", "opt/own", "usr", "usr/bin", "usr/bin/program"]);
 }
 
 #[test]
@@ -281,17 +179,7 @@ fn names_that_are_nearly_right_are_told() {
     let bench = Bench::new();
     let bundle = Bundle::open(bench.build().path).unwrap();
     let error = bundle.component("kublet").unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the bundle has no component kublet; did you mean kubelet?"
-    );
-    let error = bundle
-        .file("kubelet", "usr/bin/kubelet")
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        error.contains("usr/bin/kubelet in component kubelet"),
-        "{error}"
-    );
+    assert_eq!(error, "the bundle has no component kublet; did you mean kubelet?");
+    let error = bundle.file("kubelet", "usr/bin/kubelet").err().unwrap().to_string();
+    assert!(error.contains("usr/bin/kubelet in component kubelet"), "{error}");
 }

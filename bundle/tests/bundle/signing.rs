@@ -15,9 +15,7 @@ fn a_bundle_of_another_key_is_told_with_both_keys() {
     let other = SigningKey::ephemeral().unwrap().verifying();
     let report = verify(bench.archive(), &other, &|_, _| ()).unwrap();
     assert!(!report.is_sound());
-    let [fault] = report.faults.as_slice() else {
-        panic!("{:?}", report.faults)
-    };
+    let [fault] = report.faults.as_slice() else { panic!("{:?}", report.faults) };
     assert_eq!(fault.problem, Problem::Signature);
     assert!(
         fault.detail.contains(&bench.key.verifying().id()) && fault.detail.contains(&other.id()),
@@ -51,19 +49,13 @@ fn the_key_is_made_once_and_for_its_owner_alone() {
     let path = folder.path().join("hzctl/bundle.key");
     let (first, created) = SigningKey::load_or_create(&path).unwrap();
     assert!(created);
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (second, created) = SigningKey::load_or_create(&path).unwrap();
     assert!(!created);
     assert_eq!(first.verifying().id(), second.verifying().id());
     fs::write(&path, "rubbish").unwrap();
     let error = SigningKey::load_or_create(&path).err().unwrap();
-    assert!(
-        error.is_bad_input() && error.to_string().contains("bundle.key"),
-        "{error}"
-    );
+    assert!(error.is_bad_input() && error.to_string().contains("bundle.key"), "{error}");
 }
 
 fn minisign(args: &[&str], folder: &std::path::Path) -> std::process::Output {
@@ -80,64 +72,32 @@ fn minisign_itself_accepts_our_signature_and_key() {
     let built = bench.build();
     let bundle = Bundle::open(&built.path).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    fs::write(
-        folder.path().join("hz-bundle.json"),
-        bundle.manifest_bytes(),
-    )
-    .unwrap();
-    fs::write(
-        folder.path().join("hz-bundle.json.minisig"),
-        bundle.signature().unwrap(),
-    )
-    .unwrap();
+    fs::write(folder.path().join("hz-bundle.json"), bundle.manifest_bytes()).unwrap();
+    fs::write(folder.path().join("hz-bundle.json.minisig"), bundle.signature().unwrap()).unwrap();
     let key = built.public_key.to_string_lossy().into_owned();
     let output = minisign(&["-V", "-p", &key, "-m", "hz-bundle.json"], folder.path());
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("Trusted comment: hz-bundle 0.1.0"), "{said}");
 }
 
 #[test]
 fn a_key_that_minisign_made_signs_and_what_it_signed_we_accept() {
     let folder = tempfile::tempdir().unwrap();
-    let output = minisign(
-        &["-G", "-W", "-p", "key.pub", "-s", "key.sec"],
-        folder.path(),
-    );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = minisign(&["-G", "-W", "-p", "key.pub", "-s", "key.sec"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let public = VerifyingKey::load(&folder.path().join("key.pub")).unwrap();
     let (ours, created) = SigningKey::load_or_create(&folder.path().join("key.sec")).unwrap();
     assert!(!created);
     assert_eq!(ours.verifying().id(), public.id());
     let text = ours.sign(b"a manifest", "hz-bundle 9").unwrap();
-    assert_eq!(
-        public.verify(b"a manifest", Some(&text)).unwrap().comment,
-        "hz-bundle 9"
-    );
+    assert_eq!(public.verify(b"a manifest", Some(&text)).unwrap().comment, "hz-bundle 9");
 
     fs::write(folder.path().join("file"), "a manifest").unwrap();
-    let output = minisign(
-        &["-S", "-s", "key.sec", "-t", "theirs", "-m", "file"],
-        folder.path(),
-    );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = minisign(&["-S", "-s", "key.sec", "-t", "theirs", "-m", "file"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let theirs = fs::read_to_string(folder.path().join("file.minisig")).unwrap();
-    assert_eq!(
-        public.verify(b"a manifest", Some(&theirs)).unwrap().comment,
-        "theirs"
-    );
+    assert_eq!(public.verify(b"a manifest", Some(&theirs)).unwrap().comment, "theirs");
     assert!(public.verify(b"another", Some(&theirs)).is_err());
 }
 
@@ -146,21 +106,8 @@ fn the_key_we_make_is_one_that_minisign_signs_with() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, _) = SigningKey::load_or_create(&folder.path().join("our.key")).unwrap();
     fs::write(folder.path().join("file"), "x").unwrap();
-    let output = minisign(
-        &["-S", "-s", "our.key", "-t", "by hand", "-m", "file"],
-        folder.path(),
-    );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = minisign(&["-S", "-s", "our.key", "-t", "by hand", "-m", "file"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let signature = fs::read_to_string(folder.path().join("file.minisig")).unwrap();
-    assert_eq!(
-        ours.verifying()
-            .verify(b"x", Some(&signature))
-            .unwrap()
-            .comment,
-        "by hand"
-    );
+    assert_eq!(ours.verifying().verify(b"x", Some(&signature)).unwrap().comment, "by hand");
 }

@@ -38,7 +38,8 @@ const SCRIPTS: [(&str, &str); 5] = [
 
 /// Everything a cache owns.
 pub fn desired(cache: &CacheInstance, inputs: &Inputs, platform: &Platform) -> Result<Plan, Unfit> {
-    let server = Server { name: &cache.name_any(), namespace: &cache.namespace().unwrap_or_default(), spec: &cache.spec };
+    let server =
+        Server { name: &cache.name_any(), namespace: &cache.namespace().unwrap_or_default(), spec: &cache.spec };
     pod::fits("spec.replicas", server.spec.replicas, platform)?;
     if let Some((secret, holder)) = inputs.foreign.iter().find(|(secret, _)| *secret == auth_secret(server.name)) {
         return Err(Unfit::Taken { kind: "Secret".into(), name: secret.clone(), holder: holder.clone() });
@@ -55,7 +56,11 @@ pub fn desired(cache: &CacheInstance, inputs: &Inputs, platform: &Platform) -> R
         .with(server.configuration())
         .with(pod::headless(&server.pods(), &server.selector(), &[("valkey", PORT), ("sentinel", SENTINEL_PORT)]))
         .with(pod::service(server.name, &server.selected(role, "master"), ("valkey", PORT, "valkey")))
-        .with(pod::service(&format!("{}-ro", server.name), &server.selected(role, "replica"), ("valkey", PORT, "valkey")))
+        .with(pod::service(
+            &format!("{}-ro", server.name),
+            &server.selected(role, "replica"),
+            ("valkey", PORT, "valkey"),
+        ))
         .with(pod::one_at_a_time(server.name, &server.selector()))
         .with(server.stateful_set(password, platform)))
 }
@@ -120,7 +125,8 @@ impl Server<'_> {
     }
 
     fn configuration(&self) -> DynamicObject {
-        let mut data: BTreeMap<&str, String> = SCRIPTS.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
+        let mut data: BTreeMap<&str, String> =
+            SCRIPTS.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
         data.insert("server.conf", self.server_conf());
         data.insert("sentinel.conf", sentinel_conf());
         object::<ConfigMap>(self.configuration_name(), json!({ "data": data }))
@@ -193,11 +199,13 @@ impl Server<'_> {
     fn pod(&self, platform: &Platform) -> Value {
         let data = self.spec.storage.is_none().then(|| pod::scratch("data", &Amount::from("64Mi")));
         let scratch = ["server", "sentinel", "tmp"].map(|name| pod::scratch(name, &Amount::from("16Mi")));
-        let scripts = json!({ "name": "scripts", "configMap": { "name": self.configuration_name(), "defaultMode": 0o555 } });
+        let scripts =
+            json!({ "name": "scripts", "configMap": { "name": self.configuration_name(), "defaultMode": 0o555 } });
         json!({
             "serviceAccountName": self.name,
             "automountServiceAccountToken": true,
             "enableServiceLinks": false,
+            "dnsConfig": pod::dns(),
             "securityContext": pod::restricted(Some(USER)),
             "terminationGracePeriodSeconds": 30,
             "affinity": pod::apart(&self.selector(), &platform.spread_over),
@@ -217,7 +225,7 @@ impl Server<'_> {
             "image": platform.images.valkey,
             "imagePullPolicy": pod::PULL,
             "command": ["bash", "/etc/hz/server.sh"],
-            "env": self.environment(),
+            "env": self.environment(platform),
             "ports": [{ "name": "valkey", "containerPort": PORT, "protocol": "TCP" }],
             "readinessProbe": {
                 "exec": { "command": ["sh", "-c", "test \"$(valkey-cli ping)\" = PONG"] },
@@ -236,7 +244,7 @@ impl Server<'_> {
             "image": platform.images.valkey,
             "imagePullPolicy": pod::PULL,
             "command": ["bash", "/etc/hz/sentinel.sh"],
-            "env": self.environment(),
+            "env": self.environment(platform),
             "ports": [{ "name": "sentinel", "containerPort": SENTINEL_PORT, "protocol": "TCP" }],
             "readinessProbe": {
                 "tcpSocket": { "port": "sentinel" }, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 3,
@@ -247,13 +255,12 @@ impl Server<'_> {
         })
     }
 
-    fn environment(&self) -> Value {
+    fn environment(&self, platform: &Platform) -> Value {
         json!([
             pod::from_field("POD_NAME", "metadata.name"),
             pod::from_field("POD_NAMESPACE", "metadata.namespace"),
             pod::variable("INSTANCE", self.name),
-            // Without the cluster's domain, which every pod's resolver adds: names stay short in the configuration.
-            pod::variable("DOMAIN", format!("{}.{}.svc", self.pods(), self.namespace)),
+            pod::variable("DOMAIN", platform.host(&self.pods(), self.namespace)),
             pod::variable("REPLICAS", self.spec.replicas.to_string()),
             pod::variable("DOWN_AFTER_MS", DOWN_AFTER_MS),
             pod::from_secret("REDISCLI_AUTH", &auth_secret(self.name), PASSWORD_KEY),

@@ -51,7 +51,9 @@ fn answers(cache: &CacheInstance, observed: &Observed) -> Verdict {
     match (&observed.probe, trouble(&observed.pods)) {
         (Probe::Answered, _) => Verdict::yes("Answering", "a PING through the Service was answered"),
         (Probe::Failed(what), Some(trouble)) => Verdict::no("PodsNotRunning", format!("{what}; {trouble}")),
-        (Probe::Failed(what), None) => Verdict::no("NotAnswering", format!("a PING through the Service failed: {what}")),
+        (Probe::Failed(what), None) => {
+            Verdict::no("NotAnswering", format!("a PING through the Service failed: {what}"))
+        }
         (Probe::NotAsked, Some(trouble)) => Verdict::no("PodsNotRunning", trouble),
         (Probe::NotAsked, None) => Verdict::no("Starting", "no master yet"),
     }

@@ -61,7 +61,10 @@ fn sentinels_may_label_their_own_pods_and_nothing_else() {
 fn a_changed_password_starts_the_servers_again() {
     let cache = load("sessions");
     let template = |password: &str| {
-        let inputs = Inputs { passwords: slots(&cache).into_iter().map(|slot| (slot, password.to_owned())).collect(), ..Inputs::default() };
+        let inputs = Inputs {
+            passwords: slots(&cache).into_iter().map(|slot| (slot, password.to_owned())).collect(),
+            ..Inputs::default()
+        };
         let plan = desired(&cache, &inputs, &Platform::eight_nodes()).unwrap();
         plan.find("StatefulSet", "sessions").unwrap().data["spec"]["template"]["metadata"].clone()
     };
@@ -79,7 +82,8 @@ fn more_servers_than_there_are_machines_are_refused() {
 #[test]
 fn a_secret_of_somebody_else_is_not_overwritten() {
     let cache = load("sessions");
-    let inputs = Inputs { passwords: passwords(slots(&cache)), foreign: vec![("sessions-auth".into(), "nobody".into())] };
+    let inputs =
+        Inputs { passwords: passwords(slots(&cache)), foreign: vec![("sessions-auth".into(), "nobody".into())] };
     assert!(matches!(desired(&cache, &inputs, &Platform::eight_nodes()), Err(Unfit::Taken { .. })));
 }
 
@@ -118,7 +122,8 @@ fn persistence_changes_its_manner_and_not_whether() {
 
 #[test]
 fn the_class_of_storage_stays() {
-    let class = |class: &str| changed("queue", |cache| cache.spec.storage.as_mut().unwrap().storage_class = Some(class.into()));
+    let class =
+        |class: &str| changed("queue", |cache| cache.spec.storage.as_mut().unwrap().storage_class = Some(class.into()));
     assert!(class("fast").validate_cel_update(&class("fast")).is_ok());
     assert!(class("fast").validate_cel_update(&class("slow")).is_err());
     assert!(class("fast").validate_cel_update(&load("queue")).is_err());
@@ -141,7 +146,8 @@ fn writes_cannot_wait_for_more_copies_than_there_are() {
 #[test]
 fn the_engine_stays() {
     assert!(load("sessions").validate_cel_update(&load("sessions")).is_ok());
-    let schema = serde_json::to_value(crate::crd::all()[2].spec.versions[0].schema.clone().unwrap().open_api_v3_schema).unwrap();
+    let schema =
+        serde_json::to_value(crate::crd::all()[2].spec.versions[0].schema.clone().unwrap().open_api_v3_schema).unwrap();
     let rule = schema.pointer("/properties/spec/properties/engine/x-kubernetes-validations/0/rule");
     assert_eq!(rule, Some(&json!("self == oldSelf")));
 }

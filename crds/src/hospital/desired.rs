@@ -80,7 +80,8 @@ fn allow_dns(platform: &Platform) -> DynamicObject {
 }
 
 fn quota(spec: &HospitalSpec) -> DynamicObject {
-    let amount = |amount: &Option<crate::quantity::Amount>| amount.as_ref().map(|amount| amount.canonical().to_string());
+    let amount =
+        |amount: &Option<crate::quantity::Amount>| amount.as_ref().map(|amount| amount.canonical().to_string());
     object::<ResourceQuota>(
         "hospital.quota",
         json!({ "spec": { "hard": {
@@ -110,6 +111,8 @@ fn limits() -> DynamicObject {
 fn subject(subject: &Subject) -> Value {
     match subject.kind {
         SubjectKind::ServiceAccount => rbac::account(subject.namespace.as_deref().unwrap_or_default(), &subject.name),
-        kind => json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind.word(), "name": subject.name }),
+        kind => {
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind.word(), "name": subject.name })
+        }
     }
 }

@@ -65,7 +65,7 @@ fn the_operator_holds_every_right_that_it_gives() {
 #[test]
 fn admins_see_no_secrets_and_no_one_holds_wildcards() {
     let rules = rbac::hospital_admin();
-    assert!(rules.iter().all(|rule| !rule.resources.as_ref().unwrap().contains(&"secrets".to_owned())));
+    assert!(rules.iter().all(|rule| { !rule.resources.as_ref().unwrap().contains(&"secrets".to_owned()) }));
     for rule in rules.iter().chain(&rbac::operator_in_namespace()) {
         let words = rule.verbs.iter().chain(rule.resources.as_ref().unwrap()).chain(rule.api_groups.as_ref().unwrap());
         assert!(words.into_iter().all(|word| word != "*"), "{rule:?}");

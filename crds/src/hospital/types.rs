@@ -50,7 +50,13 @@ pub struct HospitalSpec {
     /// Domains besides `<hospital>.<platform domain>` under which its services may publish. Only who may edit the
     /// hospital can add one, so that no tenant takes another's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 3, max = 200), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")))]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 3, max = 200),
+            regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")
+        )
+    )]
     pub domains: Vec<String>,
 
     /// What becomes of the namespace and all data in it when the hospital is deleted. `Retain` leaves everything

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::{
-    Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY, REST_USER,
-    REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots, system_secret,
+    Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots,
+    system_secret,
 };
 use crate::object::{DynamicObject, object};
 use crate::quantity::Amount;
@@ -27,7 +28,11 @@ const MOST_INSTANCES: i32 = 7;
 
 /// Everything a database server owns.
 pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform) -> Result<Plan, Unfit> {
-    let server = Server { name: &instance.name_any(), namespace: &instance.namespace().unwrap_or_default(), spec: &instance.spec };
+    let server = Server {
+        name: &instance.name_any(),
+        namespace: &instance.namespace().unwrap_or_default(),
+        spec: &instance.spec,
+    };
     pod::fits("spec.instances", server.spec.instances, platform)?;
     parameters::check(server.spec)?;
     refuse_foreign_secrets(instance, inputs)?;
@@ -118,14 +123,26 @@ impl Server<'_> {
         ))
     }
 
-    fn database_secret(&self, database: &Database, inputs: &Inputs, platform: &Platform) -> Result<DynamicObject, Unfit> {
+    fn database_secret(
+        &self,
+        database: &Database,
+        inputs: &Inputs,
+        platform: &Platform,
+    ) -> Result<DynamicObject, Unfit> {
         let password = inputs.passwords.get(&owner_slot(self.name, database))?;
         let host = platform.host(self.name, self.namespace);
         let name = &database.name;
         let uri = format!("postgresql://{name}:{password}@{host}:{PORT}/{name}");
         let port = PORT.to_string();
-        let data = [("host", &host), ("port", &port), ("dbname", name), ("user", name), (PASSWORD_KEY, &password.to_owned()), ("uri", &uri)]
-            .map(|(key, value)| (key, ByteString(value.clone().into_bytes())));
+        let data = [
+            ("host", &host),
+            ("port", &port),
+            ("dbname", name),
+            ("user", name),
+            (PASSWORD_KEY, &password.to_owned()),
+            ("uri", &uri),
+        ]
+        .map(|(key, value)| (key, ByteString(value.clone().into_bytes())));
         let class = database.data_class.unwrap_or(self.spec.data_class);
         Ok(object::<Secret>(
             database_secret(self.name, name),
@@ -204,6 +221,7 @@ impl Server<'_> {
             "serviceAccountName": self.name,
             "automountServiceAccountToken": true,
             "enableServiceLinks": false,
+            "dnsConfig": pod::dns(),
             "securityContext": pod::restricted(Some(USER)),
             // Room for a last checkpoint; a copy takes over as soon as the primary has written it.
             "terminationGracePeriodSeconds": 120,

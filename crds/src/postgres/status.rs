@@ -68,7 +68,10 @@ fn primary(observed: &Observed) -> Option<String> {
 
 fn answers(instance: &PostgresInstance, observed: &Observed) -> Verdict {
     if instance.spec.suspend {
-        return Verdict::no("Suspended", "all copies are stopped and their data is kept; set spec.suspend to false to start");
+        return Verdict::no(
+            "Suspended",
+            "all copies are stopped and their data is kept; set spec.suspend to false to start",
+        );
     }
     match (&observed.probe, &observed.provisioned) {
         (Probe::Answered, Provisioned::Failed(act)) => Verdict::no("NotProvisioned", act.clone()),

@@ -62,7 +62,8 @@ fn passwords_and_volumes_outlive_an_instance_that_retains() {
 fn the_operator_holds_every_right_that_patroni_gets() {
     let plan = plan(&load("records")).unwrap();
     let role = plan.find("Role", "records").unwrap();
-    let rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule> = serde_json::from_value(role.data["rules"].clone()).unwrap();
+    let rules: Vec<k8s_openapi::api::rbac::v1::PolicyRule> =
+        serde_json::from_value(role.data["rules"].clone()).unwrap();
     for wanted in rules {
         assert!(rbac::covers(&rbac::operator_in_namespace(), &wanted), "the operator may not grant {wanted:?}");
     }
@@ -198,7 +199,8 @@ fn one_copy_has_no_other_to_confirm_its_writes() {
 
 #[test]
 fn storage_grows_and_never_shrinks() {
-    let to = |size: &str| changed(|instance| instance.spec.storage.size = size.into()).validate_cel_update(&load("records"));
+    let to =
+        |size: &str| changed(|instance| instance.spec.storage.size = size.into()).validate_cel_update(&load("records"));
     assert!(to("20480Mi").is_ok());
     assert!(to("21Gi").is_ok());
     assert!(to("19Gi").is_err());
@@ -217,7 +219,8 @@ fn the_class_of_storage_stays() {
 fn the_major_version_stays() {
     // There is one version today, so the refused half runs on the rule's own words.
     assert!(load("records").validate_cel_update(&load("records")).is_ok());
-    let schema = serde_json::to_value(crate::crd::all()[1].spec.versions[0].schema.clone().unwrap().open_api_v3_schema).unwrap();
+    let schema =
+        serde_json::to_value(crate::crd::all()[1].spec.versions[0].schema.clone().unwrap().open_api_v3_schema).unwrap();
     let rule = schema.pointer("/properties/spec/properties/version/x-kubernetes-validations/0/rule");
     assert_eq!(rule, Some(&json!("self == oldSelf")));
 }
@@ -251,7 +254,8 @@ fn names_that_postgresql_keeps_for_itself_are_refused() {
 
 #[test]
 fn memory_may_be_limited_above_what_is_set_aside_and_not_below() {
-    let limited = |limit: &str| changed(|instance| instance.spec.resources.memory_limit = Some(limit.into())).validate_cel();
+    let limited =
+        |limit: &str| changed(|instance| instance.spec.resources.memory_limit = Some(limit.into())).validate_cel();
     assert!(limited("1Gi").is_ok());
     assert!(limited("512Mi").is_err());
 }

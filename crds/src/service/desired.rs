@@ -14,8 +14,14 @@ use crate::{Plan, Platform, Unfit, cache, labels, pod, postgres, rbac};
 pub const APP: &str = "service";
 
 /// Keys of a database's Secret, and the ends of the variables they become.
-const DATABASE_KEYS: [(&str, &str); 6] =
-    [("HOST", "host"), ("PORT", "port"), ("NAME", "dbname"), ("USER", "user"), ("PASSWORD", "password"), ("URI", "uri")];
+const DATABASE_KEYS: [(&str, &str); 6] = [
+    ("HOST", "host"),
+    ("PORT", "port"),
+    ("NAME", "dbname"),
+    ("USER", "user"),
+    ("PASSWORD", "password"),
+    ("URI", "uri"),
+];
 /// The same of a cache's Secret.
 const CACHE_KEYS: [(&str, &str); 4] = [("HOST", "host"), ("PORT", "port"), ("PASSWORD", "password"), ("URI", "uri")];
 
@@ -38,7 +44,8 @@ fn deployment(service: &MedicalService, inputs: &Inputs, platform: &Platform) ->
     let spec = &service.spec;
     let name = service.name_any();
     let selector = labels::selector(APP, &name);
-    let template = json!({ "metadata": pod_metadata(service, inputs)?, "spec": pod_spec(service, &selector, platform)? });
+    let template =
+        json!({ "metadata": pod_metadata(service, inputs)?, "spec": pod_spec(service, &selector, platform)? });
     Ok(object::<Deployment>(
         &name,
         json!({ "spec": {
@@ -65,14 +72,21 @@ fn pod_metadata(service: &MedicalService, inputs: &Inputs) -> Result<Value, Unfi
     for (number, secret) in secrets(service).into_iter().enumerate() {
         let print = inputs.secrets.get(&secret).ok_or_else(|| {
             let (app, instance) = service.spec.bindings[number].target();
-            Unfit::waiting(format!("spec.bindings[{number}]"), format!("Secret {secret}, which {app} instance {instance} makes"))
+            Unfit::waiting(
+                format!("spec.bindings[{number}]"),
+                format!("Secret {secret}, which {app} instance {instance} makes"),
+            )
         })?;
         annotations.insert(format!("secret.hz.hospital/{secret}"), print.clone());
     }
     Ok(json!({ "labels": labels, "annotations": (!annotations.is_empty()).then_some(annotations) }))
 }
 
-fn pod_spec(service: &MedicalService, selector: &BTreeMap<String, String>, platform: &Platform) -> Result<Value, Unfit> {
+fn pod_spec(
+    service: &MedicalService,
+    selector: &BTreeMap<String, String>,
+    platform: &Platform,
+) -> Result<Value, Unfit> {
     let scratch: Vec<Value> = service
         .spec
         .scratch
@@ -85,6 +99,7 @@ fn pod_spec(service: &MedicalService, selector: &BTreeMap<String, String>, platf
         // Services have no business with the cluster's API.
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
+        "dnsConfig": pod::dns(),
         // The image says which user; the kubelet refuses one that would be root.
         "securityContext": pod::restricted(None),
         "terminationGracePeriodSeconds": 30,

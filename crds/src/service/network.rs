@@ -44,7 +44,12 @@ pub fn route(service: &MedicalService, inputs: &Inputs, platform: &Platform) -> 
     for route in routes {
         let paths = paths.entry(host(route, service, platform)).or_default();
         if paths.contains(&route.path.as_str()) {
-            return Err(Unfit::refused("spec.routes", &route.path, "the same host and path stand twice", "leave one out"));
+            return Err(Unfit::refused(
+                "spec.routes",
+                &route.path,
+                "the same host and path stand twice",
+                "leave one out",
+            ));
         }
         paths.push(&route.path);
     }
@@ -87,9 +92,16 @@ fn refuse_foreign_hosts(service: &MedicalService, inputs: &Inputs, platform: &Pl
     let own = own_domain(service, platform);
     let domains: Vec<&str> = inputs.domains.iter().map(String::as_str).chain([own.as_str()]).collect();
     let within = |host: &str| {
-        domains.iter().any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+        domains
+            .iter()
+            .any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
     };
-    let foreign = service.spec.routes.iter().enumerate().find(|(_, route)| route.host.as_deref().is_some_and(|host| !within(host)));
+    let foreign = service
+        .spec
+        .routes
+        .iter()
+        .enumerate()
+        .find(|(_, route)| route.host.as_deref().is_some_and(|host| !within(host)));
     match foreign {
         None => Ok(()),
         Some((number, route)) => Err(Unfit::refused(

@@ -52,7 +52,8 @@ fn serves(service: &MedicalService, observed: &Observed, rollout: &Rollout) -> V
         return Verdict::no("Suspended", "all copies are stopped; set spec.suspend to false to start");
     }
     if !rollout.current || rollout.updated < wanted || rollout.available < wanted || rollout.total > wanted {
-        let ready = format!("{} of {wanted} copies of the wanted version are ready", rollout.updated.min(rollout.available));
+        let ready =
+            format!("{} of {wanted} copies of the wanted version are ready", rollout.updated.min(rollout.available));
         return match trouble(&observed.pods) {
             Some(trouble) => Verdict::no("PodsNotRunning", format!("{ready}; {trouble}")),
             None => Verdict::no("RollingOut", ready),

@@ -85,7 +85,8 @@ fn a_changed_secret_rolls_the_copies() {
 #[test]
 fn a_fingerprint_is_of_keys_and_values_together() {
     let of = |pairs: &[(&str, &str)]| {
-        let data: BTreeMap<String, Vec<u8>> = pairs.iter().map(|(key, value)| ((*key).into(), value.as_bytes().to_vec())).collect();
+        let data: BTreeMap<String, Vec<u8>> =
+            pairs.iter().map(|(key, value)| ((*key).into(), value.as_bytes().to_vec())).collect();
         fingerprint(data.iter().map(|(key, value)| (key, value.as_slice())))
     };
     assert_eq!(of(&[("user", "a"), ("password", "b")]), of(&[("password", "b"), ("user", "a")]));
@@ -102,7 +103,10 @@ fn no_hospital_publishes_under_anothers_name() {
     assert!(host("ct.st-anna.example").is_ok());
     for foreign in ["imaging.st-josef.hospital.internal", "evil-st-anna.example", "hospital.internal"] {
         let unfit = host(foreign).unwrap_err();
-        assert!(unfit.to_string().contains("possible: names that end in st-anna.example or st-anna.hospital.internal"), "{unfit}");
+        assert!(
+            unfit.to_string().contains("possible: names that end in st-anna.example or st-anna.hospital.internal"),
+            "{unfit}"
+        );
     }
 }
 
@@ -118,7 +122,9 @@ fn hosts_with_different_paths_are_two_services() {
 
 #[test]
 fn a_setting_may_not_hide_a_binding() {
-    let service = changed("imaging", |spec| spec.env = vec![Variable { name: "DATABASE_HOST".into(), value: "elsewhere".into() }]);
+    let service = changed("imaging", |spec| {
+        spec.env = vec![Variable { name: "DATABASE_HOST".into(), value: "elsewhere".into() }]
+    });
     assert_eq!(
         plan(&service).unwrap_err().to_string(),
         "spec.env is `DATABASE_HOST`: spec.bindings[0] gives a variable of that name; leave it out, or give the binding another prefix"
@@ -165,8 +171,13 @@ fn a_binding_names_one_thing() {
 
 #[test]
 fn two_bindings_need_two_prefixes() {
-    let with = |bindings: &str| changed("imaging", |spec| spec.bindings = serde_yaml::from_str(bindings).unwrap()).validate_cel();
-    assert!(with("[{ database: { instance: a, name: b } }, { database: { instance: a, name: c }, prefix: REPORTS }]").is_ok());
+    let with = |bindings: &str| {
+        changed("imaging", |spec| spec.bindings = serde_yaml::from_str(bindings).unwrap()).validate_cel()
+    };
+    assert!(
+        with("[{ database: { instance: a, name: b } }, { database: { instance: a, name: c }, prefix: REPORTS }]")
+            .is_ok()
+    );
     assert!(with("[{ database: { instance: a, name: b } }, { database: { instance: a, name: c } }]").is_err());
     assert!(with("[{ cache: { instance: a } }, { database: { instance: a, name: c }, prefix: CACHE }]").is_err());
 }
@@ -183,7 +194,8 @@ fn folders_of_the_system_are_no_scratch() {
 
 #[test]
 fn memory_may_be_limited_above_what_is_set_aside_and_not_below() {
-    let limited = |limit: &str| changed("imaging", |spec| spec.resources.memory_limit = Some(limit.into())).validate_cel();
+    let limited =
+        |limit: &str| changed("imaging", |spec| spec.resources.memory_limit = Some(limit.into())).validate_cel();
     assert!(limited("1Gi").is_ok());
     assert!(limited("128Mi").is_err());
 }

@@ -192,7 +192,10 @@ pub struct CacheBinding {
 pub struct Route {
     /// Host name, within the hospital's domains. Default: `<service>.<hospital>.<platform domain>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 3, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"))]
+    #[schemars(
+        length(min = 3, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$")
+    )]
     pub host: Option<String>,
 
     /// Paths that begin with this come here.

@@ -81,8 +81,12 @@ impl Api {
         let wrong = |cause: &dyn ToString| Fault::permanent(act, cause.to_string()).on(server.name());
         let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|error| wrong(&error))?;
         let address = cluster.target(&server.spec).address;
-        let kubeconfig = reachable(&String::from_utf8_lossy(&bytes), &cluster.metadata.name, &format!("https://{address}:{API_PORT}"))
-            .map_err(|error| wrong(&error))?;
+        let kubeconfig = reachable(
+            &String::from_utf8_lossy(&bytes),
+            &cluster.metadata.name,
+            &format!("https://{address}:{API_PORT}"),
+        )
+        .map_err(|error| wrong(&error))?;
         let parsed = Kubeconfig::from_yaml(&kubeconfig).map_err(|error| wrong(&error))?;
         let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
             .await
@@ -116,7 +120,8 @@ impl Api {
     /// One look at everything; `server` is asked for the members of etcd.
     pub async fn look(&self, server: &Server) -> Result<Look, Fault> {
         let members = server.node::<_, Vec<Member>>("failed to list the members of etcd", &["etcd-members"], &());
-        let (nodes, unfinished, releases, members) = tokio::join!(self.nodes(), self.unfinished(), self.releases(), members);
+        let (nodes, unfinished, releases, members) =
+            tokio::join!(self.nodes(), self.unfinished(), self.releases(), members);
         Ok(Look { nodes: nodes?, unfinished: unfinished?, releases: releases?, members: members.unwrap_or_default() })
     }
 
@@ -271,10 +276,18 @@ pub fn objects(manifest: &str, namespace: &str) -> Vec<ObjectName> {
 }
 
 fn object_name(text: &str, namespace: &str) -> Option<ObjectName> {
-    let top = |key: &str| text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().trim_matches(['"', '\''])));
+    let top = |key: &str| {
+        text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().trim_matches(['"', '\''])))
+    };
     let inside = |key: &str| {
-        let meta = text.lines().skip_while(|line| !line.starts_with("metadata:")).skip(1).take_while(|line| line.starts_with(' ') || line.is_empty());
-        meta.filter_map(|line| line.strip_prefix("  ")?.strip_prefix(key)?.strip_prefix(':')).next().map(|value| value.trim().trim_matches(['"', '\'']))
+        let meta = text
+            .lines()
+            .skip_while(|line| !line.starts_with("metadata:"))
+            .skip(1)
+            .take_while(|line| line.starts_with(' ') || line.is_empty());
+        meta.filter_map(|line| line.strip_prefix("  ")?.strip_prefix(key)?.strip_prefix(':'))
+            .next()
+            .map(|value| value.trim().trim_matches(['"', '\'']))
     };
     let (version, kind, name) = (top("apiVersion")?, top("kind")?, inside("name")?);
     let (group, version) = version.split_once('/').unwrap_or(("", version));

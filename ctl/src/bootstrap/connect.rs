@@ -2,6 +2,7 @@
 //! where an earlier run left our program there.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::fault::Fault;
 use super::server::Server;
@@ -11,6 +12,9 @@ use crate::host::Call;
 use crate::node::facts::now_ms;
 use crate::node::types::{Facts, FactsRequest};
 use crate::node::{BIN_DIR, CHART_DIR, DEB_DIR};
+
+/// How long a host may be out of reach before we give it up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Finds our program or a place for it. /run is often mounted without the right to execute, so places are tried.
 const FIND: &str = r#"
@@ -45,7 +49,7 @@ pub async fn ensure_program(program: &Program, server: &Server) -> Result<(), Fa
 
 async fn look(program: &Program, server: &Server, request: &FactsRequest) -> Result<(), Fault> {
     let act = "failed to look at the host";
-    server.link.connect().await.map_err(|error| Fault::from_host(server.name(), error))?;
+    reach(server).await?;
     let request = serde_json::to_string(request).map_err(|error| Fault::permanent(act, error))?;
     for _ in 0..2 {
         let find = Call::new(["sh", "-c", FIND, "sh", &program.1, &request]);
@@ -56,7 +60,8 @@ async fn look(program: &Program, server: &Server, request: &FactsRequest) -> Res
         let wrong = |cause: String| Fault::permanent(act, cause).on(server.name());
         match words.as_slice() {
             ["HZCTL", "program", path] => {
-                let facts: Facts = serde_json::from_str(rest).map_err(|error| wrong(format!("{error}: {}", ended.last_words())))?;
+                let facts: Facts =
+                    serde_json::from_str(rest).map_err(|error| wrong(format!("{error}: {}", ended.last_words())))?;
                 let _ = server.program.set((*path).to_owned());
                 let offset = facts.clock_ms - now_ms();
                 server.learn(facts, offset);
@@ -71,7 +76,8 @@ async fn look(program: &Program, server: &Server, request: &FactsRequest) -> Res
                 put(program, server, &format!("{dir}/hzctl-{}", program.1)).await?;
             }
             ["HZCTL", "notroot"] | [] | [""] => {
-                let cause = if ended.last_words().is_empty() { "sudo gives no root".into() } else { ended.last_words() };
+                let cause =
+                    if ended.last_words().is_empty() { "sudo gives no root".into() } else { ended.last_words() };
                 let fix = "let the user of spec.ssh run sudo without a password: `NAME ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d";
                 return Err(Fault { act: "failed to become root".into(), ..wrong(cause) }.fix(fix));
             }
@@ -82,6 +88,20 @@ async fn look(program: &Program, server: &Server, request: &FactsRequest) -> Res
         }
     }
     Err(Fault::permanent(act, "hzctl was sent there and is not found").on(server.name()))
+}
+
+/// Connect. A host that is busy or boots is given a moment.
+async fn reach(server: &Server) -> Result<(), Fault> {
+    let begun = Instant::now();
+    loop {
+        match server.link.connect().await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.transient() && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            Err(error) => return Err(Fault::from_host(server.name(), error)),
+        }
+    }
 }
 
 /// Send our program to a path.

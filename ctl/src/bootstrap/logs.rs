@@ -22,7 +22,8 @@ pub fn keep(site: &Site, host: &str, what: &str, output: &str, fault: Fault) -> 
     match write(&path, output) {
         Ok(()) => {
             let fix = fault.fix.clone().unwrap_or_default();
-            let told = format!("{fix}{}its full output is in {}", if fix.is_empty() { "" } else { "; " }, path.display());
+            let told =
+                format!("{fix}{}its full output is in {}", if fix.is_empty() { "" } else { "; " }, path.display());
             fault.fix(told)
         }
         Err(_) => fault,
@@ -31,7 +32,8 @@ pub fn keep(site: &Site, host: &str, what: &str, output: &str, fault: Fault) -> 
 
 /// Gather the logs of a host; none if it cannot be reached.
 pub async fn gather(site: &Site, server: &Server) -> Option<PathBuf> {
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), server.run(Call::script(GATHER))).await.ok()?.ok()?;
+    let ended =
+        tokio::time::timeout(std::time::Duration::from_secs(20), server.run(Call::script(GATHER))).await.ok()?.ok()?;
     let path = site.state.join("logs").join(format!("{}.log", server.name()));
     write(&path, &ended.text()).ok()?;
     Some(path)
@@ -43,5 +45,11 @@ fn write(path: &PathBuf, text: &str) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(text.as_bytes())
 }

@@ -53,7 +53,8 @@ pub fn state_dir(cluster: &str) -> PathBuf {
 
 /// Servers of a cluster over SSH, not connected yet.
 pub fn servers(cluster: &Cluster) -> Result<BTreeMap<String, Arc<Server>>, Failure> {
-    let sockets = Sockets::new().map_err(|error| Failure::fault("failed to make a directory for SSH sockets").because(error))?;
+    let sockets =
+        Sockets::new().map_err(|error| Failure::fault("failed to make a directory for SSH sockets").because(error))?;
     let server = |(index, host): (usize, &crate::cluster::Host)| {
         let target = cluster.target(host);
         let target = Target {
@@ -73,7 +74,8 @@ pub fn servers(cluster: &Cluster) -> Result<BTreeMap<String, Arc<Server>>, Failu
 /// Our own program, to be sent to hosts, and the first digits of its hash.
 pub fn own_program() -> Result<(Arc<Vec<u8>>, String), Failure> {
     let failed = |error: std::io::Error| Failure::fault("failed to read hzctl's own program").because(error);
-    let path = std::env::var_os("HZCTL_NODE_PROGRAM").map_or_else(std::env::current_exe, |path| Ok(PathBuf::from(path)));
+    let path =
+        std::env::var_os("HZCTL_NODE_PROGRAM").map_or_else(std::env::current_exe, |path| Ok(PathBuf::from(path)));
     let path = path.map_err(failed)?;
     let hash = hash_file(&path).map_err(failed)?;
     Ok((Arc::new(std::fs::read(&path).map_err(failed)?), hash[..12].to_owned()))
@@ -87,7 +89,8 @@ pub fn site(cluster: Cluster, printer: &Printer) -> Result<(Arc<Site>, Vec<hospi
             .hint("`hzctl bundle build` makes one; spec.bundle of cluster.yaml says where it is")
     })?;
     let versions = render::Versions::of(bundle.manifest()).map_err(|what| {
-        Failure::input(format!("the bundle {} lacks {what}", cluster.spec.bundle.display())).hint("build the bundle again")
+        Failure::input(format!("the bundle {} lacks {what}", cluster.spec.bundle.display()))
+            .hint("build the bundle again")
     })?;
     let wanted = hospital::read(&cluster.spec.manifests).map_err(|fault| Failure::input(fault.to_string()))?;
     let state = state_dir(&cluster.metadata.name);
@@ -159,7 +162,8 @@ pub async fn preflight(site: &Site, unmet: &[(String, Fault)], waived: &[String]
         room: Vec::new(),
         http_port: site.cluster.spec.gateway.http_port,
     };
-    let met: Vec<&Arc<Server>> = site.servers.values().filter(|server| !unmet.iter().any(|(host, _)| host == server.name())).collect();
+    let met: Vec<&Arc<Server>> =
+        site.servers.values().filter(|server| !unmet.iter().any(|(host, _)| host == server.name())).collect();
     let facts: Vec<_> = met.iter().map(|server| (*server, server.facts())).collect();
     for (server, facts) in &facts {
         // Room is asked for what is still to come: a host that has its images needs none for them again.
@@ -207,17 +211,35 @@ fn bundle(site: &Site) -> Vec<Finding> {
     let missing = site.bundle.missing(manifest.blobs());
     if let Some(first) = missing.first() {
         let what = format!("{} blobs are missing or cut short, the first is {}", missing.len(), first.digest);
-        found.push(Finding::error(preflight::BUNDLE, "", what, "`hzctl bundle verify` names them; copy or build the bundle again"));
+        found.push(Finding::error(
+            preflight::BUNDLE,
+            "",
+            what,
+            "`hzctl bundle verify` names them; copy or build the bundle again",
+        ));
     }
-    let files: BTreeSet<&str> = manifest.components.iter().flat_map(|entry| &entry.files).map(|file| file.path.as_str()).collect();
-    for path in ["usr/local/bin/kubelet", "usr/local/bin/kubeadm", "usr/local/bin/containerd", "usr/local/bin/ctr", "usr/local/bin/helm", "usr/local/sbin/runc"] {
+    let files: BTreeSet<&str> =
+        manifest.components.iter().flat_map(|entry| &entry.files).map(|file| file.path.as_str()).collect();
+    for path in [
+        "usr/local/bin/kubelet",
+        "usr/local/bin/kubeadm",
+        "usr/local/bin/containerd",
+        "usr/local/bin/ctr",
+        "usr/local/bin/helm",
+        "usr/local/sbin/runc",
+    ] {
         if !files.contains(path) {
             found.push(Finding::error(preflight::BUNDLE, "", format!("it has no {path}"), "build the bundle again"));
         }
     }
     for release in steps::release::all(&site.cluster) {
         if steps::release::chart_file(manifest, release.name).is_none() {
-            found.push(Finding::error(preflight::BUNDLE, "", format!("it has no chart {}", release.name), "build the bundle again"));
+            found.push(Finding::error(
+                preflight::BUNDLE,
+                "",
+                format!("it has no chart {}", release.name),
+                "build the bundle again",
+            ));
         }
     }
     found
@@ -269,11 +291,8 @@ pub async fn run(site: &Arc<Site>, steps: Vec<Step>, before: Vec<Timing>, epoch:
     outcome.timings = before.into_iter().chain(outcome.timings).collect();
     helpers.abort_all();
     let took = epoch.elapsed().as_secs_f64();
-    let failed_hosts: BTreeMap<String, String> = outcome
-        .faults()
-        .into_iter()
-        .filter_map(|(_, fault)| Some((fault.host.clone()?, fault.to_string())))
-        .collect();
+    let failed_hosts: BTreeMap<String, String> =
+        outcome.faults().into_iter().filter_map(|(_, fault)| Some((fault.host.clone()?, fault.to_string()))).collect();
     let mut logs = Vec::new();
     for host in failed_hosts.keys().filter(|host| site.servers.contains_key(*host)) {
         logs.extend(logs::gather(site, &site.server(host)).await);
@@ -297,7 +316,9 @@ pub async fn run(site: &Arc<Site>, steps: Vec<Step>, before: Vec<Timing>, epoch:
         next: vec![
             format!("hzctl status -f {file}"),
             format!("hzctl kubeconfig -f {file} --output-file {name}.kubeconfig"),
-            format!("kubectl --kubeconfig {name}.kubeconfig get hospitals,postgresinstances,cacheinstances,medicalservices -A"),
+            format!(
+                "kubectl --kubeconfig {name}.kubeconfig get hospitals,postgresinstances,cacheinstances,medicalservices -A"
+            ),
         ],
     };
     Ran { outcome, summary, logs }
@@ -305,7 +326,10 @@ pub async fn run(site: &Arc<Site>, steps: Vec<Step>, before: Vec<Timing>, epoch:
 
 /// Whether any step will ask for blobs.
 async fn copies(site: &Site, steps: &[Step]) -> bool {
-    for step in steps.iter().filter(|step| ["copy/", "install/", "images/", "more-images/"].iter().any(|kind| step.id.starts_with(kind))) {
+    for step in steps
+        .iter()
+        .filter(|step| ["copy/", "install/", "images/", "more-images/"].iter().any(|kind| step.id.starts_with(kind)))
+    {
         if !matches!(step.work.probe(site).await, Ok(graph::Plan::Nothing)) {
             return true;
         }
@@ -316,7 +340,8 @@ async fn copies(site: &Site, steps: &[Step]) -> bool {
 /// What the end means for a shell.
 pub fn verdict(site: &Site, ran: &Ran) -> Result<ExitStatus, Failure> {
     let faults = ran.outcome.faults();
-    let Some((id, worst)) = faults.iter().find(|(_, fault)| is_essential(site, fault)).or_else(|| faults.first()) else {
+    let Some((id, worst)) = faults.iter().find(|(_, fault)| is_essential(site, fault)).or_else(|| faults.first())
+    else {
         return Ok(ExitStatus::Success);
     };
     let mut hint = worst.fix.clone().unwrap_or_default();

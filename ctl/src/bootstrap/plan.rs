@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::graph::{Step, Work};
 use super::site::Site;
+use super::steps::control_plane::{Certificates, Etcd, Joining, Rest};
 use super::steps::hospital::{Apply, Ready, Wanted};
 use super::steps::images::{Images, Wave};
 use super::steps::{configure, copy, install, join, mark, release, start, verify};
@@ -56,7 +57,11 @@ pub fn outline(cluster: &Cluster, manifests: bool) -> Vec<Planned> {
         if at == 0 {
             add(name, "control plane", "start the cluster", 15);
         }
-        add(name, "control plane", "join as control plane", if at == 0 { 0 } else { 17 });
+        if at > 0 {
+            add(name, "control plane", "make certificates", 2);
+            add(name, "control plane", "join etcd", 8);
+        }
+        add(name, "control plane", "join as control plane", if at == 0 { 0 } else { 8 });
     }
     for host in cluster.workers() {
         add(&host.name, "workers", "join as worker", 5);
@@ -86,7 +91,15 @@ impl Builder {
     }
 
     /// A step on a host. What fails on a worker costs the worker, not the cluster.
-    fn on(&mut self, host: &str, role: Role, kind: &str, phase: &'static str, title: &'static str, work: Arc<dyn Work>) -> &mut Step {
+    fn on(
+        &mut self,
+        host: &str,
+        role: Role,
+        kind: &str,
+        phase: &'static str,
+        title: &'static str,
+        work: Arc<dyn Work>,
+    ) -> &mut Step {
         let step = self.add(format!("{kind}/{host}"), phase, title, work);
         step.host = Some(host.to_owned());
         step.essential = role == Role::ControlPlane;
@@ -142,7 +155,8 @@ fn host_steps(all: &mut Builder, site: &Site, name: &str, first: &str) {
         .needs([format!("install/{name}")]);
     all.on(name, role, "images", "images", "import node images", Arc::new(Images(server.clone(), Wave::First)))
         .needs([format!("configure/{name}")]);
-    let rest = all.on(name, role, "more-images", "images", "import other images", Arc::new(Images(server, Wave::Second)));
+    let rest =
+        all.on(name, role, "more-images", "images", "import other images", Arc::new(Images(server, Wave::Second)));
     rest.needs([format!("images/{name}")]);
     if name == first {
         // What the API server needs goes first; nothing waits for the rest on this host.
@@ -152,16 +166,30 @@ fn host_steps(all: &mut Builder, site: &Site, name: &str, first: &str) {
 
 fn join_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[String]) {
     let first = &planes[0];
-    let init = all.on(first, Role::ControlPlane, "init", "control plane", "start the cluster", Arc::new(start::Init(site.server(first))));
+    let init = all.on(
+        first,
+        Role::ControlPlane,
+        "init",
+        "control plane",
+        "start the cluster",
+        Arc::new(start::Init(site.server(first))),
+    );
     init.id = "init".into();
     init.needs([format!("images/{first}")]);
-    let mut before = "init".to_owned();
-    for name in planes {
-        // The first passes through here too: after a loss it is a control plane like the others.
-        let work = Arc::new(join::Member(site.server(name)));
-        let step = all.on(name, Role::ControlPlane, "join", "control plane", "join as control plane", work);
-        step.needs([format!("images/{name}"), before]);
-        before = format!("join/{name}");
+    // After a loss the first is a control plane like the others, and joins as a whole.
+    let work = Arc::new(join::Member(site.server(first)));
+    all.on(first, Role::ControlPlane, "join", "control plane", "join as control plane", work).needs(["init"]);
+    let mut before = format!("join/{first}");
+    for name in planes.iter().skip(1) {
+        let joining = Joining::new(site.server(name));
+        let (phase, plane) = ("control plane", Role::ControlPlane);
+        all.on(name, plane, "certificates", phase, "make certificates", Arc::new(Certificates(joining.clone())))
+            .needs([format!("images/{name}"), "init".into()]);
+        all.on(name, plane, "etcd", phase, "join etcd", Arc::new(Etcd(joining.clone())))
+            .needs([format!("certificates/{name}"), before]);
+        all.on(name, plane, "join", phase, "join as control plane", Arc::new(Rest(joining)))
+            .needs([format!("etcd/{name}")]);
+        before = format!("etcd/{name}");
     }
     for name in workers {
         let work = Arc::new(join::Member(site.server(name)));
@@ -199,7 +227,8 @@ fn title_of(release: &str) -> &'static str {
 }
 
 fn end_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[String], wanted: &[Wanted]) {
-    let releases: Vec<String> = all.0.iter().filter(|step| step.id.starts_with("release/")).map(|step| step.id.clone()).collect();
+    let releases: Vec<String> =
+        all.0.iter().filter(|step| step.id.starts_with("release/")).map(|step| step.id.clone()).collect();
     if site.cluster.spec.network.provider == NetworkProvider::None {
         // No node gets ready before the site has brought its own network; the next run goes on from there.
         return;
@@ -221,7 +250,11 @@ fn end_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[Strin
     if wanted.is_empty() {
         return;
     }
-    let operator = releases.iter().filter(|id| ["release/hz-operator", "release/hz-crds"].contains(&id.as_str())).cloned().collect::<Vec<_>>();
+    let operator = releases
+        .iter()
+        .filter(|id| ["release/hz-operator", "release/hz-crds"].contains(&id.as_str()))
+        .cloned()
+        .collect::<Vec<_>>();
     all.add("hospital/apply".into(), "hospital", "apply manifests", Arc::new(Apply(wanted.to_vec())))
         .needs(["init".to_owned()])
         .needs(operator);
@@ -229,7 +262,11 @@ fn end_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[Strin
         .needs(["hospital/apply".to_owned()])
         .needs(releases)
         .after(on("ready", workers));
-    let gateway = verify::settled("services behind the gateway", "see that TCP is let through from here to the workers", verify::gateway);
+    let gateway = verify::settled(
+        "services behind the gateway",
+        "see that TCP is let through from here to the workers",
+        verify::gateway,
+    );
     all.add("verify/gateway".into(), "verify", "services answer", gateway).needs(["hospital/ready", "verify/add-ons"]);
 }
 
@@ -257,8 +294,10 @@ mod tests {
     fn the_outline_names_the_very_steps_that_run() {
         let site = testing::site();
         let name = |host: &Option<String>| host.clone().unwrap_or_else(|| CLUSTER.to_owned());
-        let real: BTreeSet<_> =
-            steps(&site, &wanted()).iter().map(|step| (name(&step.host), step.phase.to_owned(), step.title.to_owned())).collect();
+        let real: BTreeSet<_> = steps(&site, &wanted())
+            .iter()
+            .map(|step| (name(&step.host), step.phase.to_owned(), step.title.to_owned()))
+            .collect();
         let told: BTreeSet<_> = outline(&site.cluster, true)
             .into_iter()
             .filter(|planned| planned.phase != "connect" && planned.phase != "preflight")
@@ -271,7 +310,7 @@ mod tests {
     fn control_planes_join_one_after_the_other_and_workers_do_not_wait_for_them() {
         let all = steps(&testing::site(), &[]);
         let needs = |id: &str| all.iter().find(|step| step.id == id).unwrap().needs.clone();
-        assert!(needs("join/cp-3").contains(&"join/cp-2".to_owned()));
+        assert!(needs("etcd/cp-3").contains(&"etcd/cp-2".to_owned()));
         assert!(!needs("join/worker-1").iter().any(|need| need.starts_with("join/")));
     }
 
@@ -294,7 +333,10 @@ mod tests {
     struct Failing;
 
     impl Work for Failing {
-        fn probe<'a>(&'a self, _: &'a Site) -> futures::future::BoxFuture<'a, Result<Plan, super::super::fault::Fault>> {
+        fn probe<'a>(
+            &'a self,
+            _: &'a Site,
+        ) -> futures::future::BoxFuture<'a, Result<Plan, super::super::fault::Fault>> {
             Box::pin(async { Err(super::super::fault::Fault::permanent("failed", "on purpose")) })
         }
 
@@ -306,7 +348,10 @@ mod tests {
     struct Fine;
 
     impl Work for Fine {
-        fn probe<'a>(&'a self, _: &'a Site) -> futures::future::BoxFuture<'a, Result<Plan, super::super::fault::Fault>> {
+        fn probe<'a>(
+            &'a self,
+            _: &'a Site,
+        ) -> futures::future::BoxFuture<'a, Result<Plan, super::super::fault::Fault>> {
             Box::pin(async { Ok(Plan::Nothing) })
         }
 
@@ -335,8 +380,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_control_plane_that_fails_ends_the_run() {
-        let outcome = run_with_failing("join/cp-2").await;
-        assert!(matches!(outcome.ends["join/cp-2"], End::Failed(_)));
-        assert!(matches!(outcome.ends["join/cp-3"], End::Blocked(_)));
+        let outcome = run_with_failing("etcd/cp-2").await;
+        assert!(matches!(outcome.ends["etcd/cp-2"], End::Failed(_)));
+        assert!(matches!(outcome.ends["etcd/cp-3"], End::Blocked(_)));
     }
 }

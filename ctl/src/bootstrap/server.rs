@@ -60,7 +60,12 @@ impl Server {
     }
 
     /// Have our program do something there: a request in JSON, an answer in JSON.
-    pub async fn node<Q: Serialize, A: DeserializeOwned>(&self, act: &str, words: &[&str], request: &Q) -> Result<A, Fault> {
+    pub async fn node<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        act: &str,
+        words: &[&str],
+        request: &Q,
+    ) -> Result<A, Fault> {
         let mut argv = vec![self.program()?.to_owned(), "node".to_owned()];
         argv.extend(words.iter().map(|word| (*word).to_owned()));
         let wrong = |cause: &dyn ToString| Fault::permanent(act, cause.to_string()).on(self.name());
@@ -97,7 +102,9 @@ impl Server {
         err.push_str(&String::from_utf8_lossy(&from_err));
         let all = format!("{out}{err}");
         match ended {
-            Err(_) => Err((Fault::late(act, format!("not done within {} seconds", limit.as_secs())).on(self.name()), all)),
+            Err(_) => {
+                Err((Fault::late(act, format!("not done within {} seconds", limit.as_secs())).on(self.name()), all))
+            }
             Ok(Err(error)) => Err((Fault::permanent(act, error).on(self.name()), all)),
             Ok(Ok(status)) => match status.code() {
                 Some(0) => Ok(out),

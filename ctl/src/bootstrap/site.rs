@@ -104,7 +104,12 @@ impl Site {
             host: server.name().to_owned(),
             role: format!("{:?}", server.spec.role),
             // Once served, always: a mark that is written again does not forget it.
-            served: server.facts().leftovers.marker.as_ref().is_some_and(|marker| marker.served && marker.id == self.id),
+            served: server
+                .facts()
+                .leftovers
+                .marker
+                .as_ref()
+                .is_some_and(|marker| marker.served && marker.id == self.id),
         }
     }
 }

@@ -76,7 +76,10 @@ pub fn idle(timings: &[Timing], took: f64) -> f64 {
 pub fn text(summary: &Summary) -> String {
     let mut lines = Vec::new();
     if summary.changes == 0 && summary.failed_hosts.is_empty() {
-        lines.push(format!("Cluster {} is as it should be; nothing was changed ({:.1} s).", summary.cluster, summary.took));
+        lines.push(format!(
+            "Cluster {} is as it should be; nothing was changed ({:.1} s).",
+            summary.cluster, summary.took
+        ));
     } else {
         lines.push(format!("Cluster {} runs ({:.0} s).", summary.cluster, summary.took));
         lines.push(String::new());
@@ -86,7 +89,12 @@ pub fn text(summary: &Summary) -> String {
             lines.push(format!("  {:<16}{:>7.1}s{:>7.1}s{:>7.1}s", phase.phase, phase.begun, phase.ended, took));
         }
         if let Some(longest) = &summary.longest {
-            lines.push(format!("  longest step: {}, {:.1} s; nothing ran for {:.1} % of the time", longest.id, longest.ended - longest.begun, summary.idle * 100.0));
+            lines.push(format!(
+                "  longest step: {}, {:.1} s; nothing ran for {:.1} % of the time",
+                longest.id,
+                longest.ended - longest.begun,
+                summary.idle * 100.0
+            ));
         }
     }
     if !summary.failed_hosts.is_empty() {
@@ -97,7 +105,9 @@ pub fn text(summary: &Summary) -> String {
     if !summary.services.is_empty() {
         lines.push(String::new());
         lines.push("Services:".into());
-        lines.extend(summary.services.iter().map(|route| format!("  {:<16} http://{}{}", route.service, route.host, route.path)));
+        lines.extend(
+            summary.services.iter().map(|route| format!("  {:<16} http://{}{}", route.service, route.host, route.path)),
+        );
         let doors: Vec<String> = summary.doors.iter().map(SocketAddr::to_string).collect();
         lines.push(format!("  have these names lead to {}", doors.join(", ")));
     }

@@ -12,15 +12,8 @@ use super::{Cluster, HostKeys};
 /// Make the paths of the cluster absolute: they are relative to the file's own directory.
 pub fn resolve(cluster: &mut Cluster, base: &Path) {
     let spec = &mut cluster.spec;
-    let own = spec
-        .hosts
-        .iter_mut()
-        .filter_map(|host| host.ssh.as_mut()?.identity_file.as_mut());
-    let named = [
-        &mut spec.ssh.identity_file,
-        &mut spec.ssh.known_hosts_file,
-        &mut spec.bundle,
-    ];
+    let own = spec.hosts.iter_mut().filter_map(|host| host.ssh.as_mut()?.identity_file.as_mut());
+    let named = [&mut spec.ssh.identity_file, &mut spec.ssh.known_hosts_file, &mut spec.bundle];
     for path in own.chain(named).chain(&mut spec.manifests) {
         *path = absolute(base, path);
     }
@@ -36,49 +29,29 @@ fn absolute(base: &Path, path: &Path) -> PathBuf {
 /// Everything that is wrong with the files the cluster names. `cluster` has its paths made absolute.
 pub fn check(root: &Node, cluster: &Cluster) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut look = |field: &str,
-                    keys: &[&str],
-                    path: &Path,
-                    fit: fn(&Path, &Metadata) -> Result<(), Refusal>| {
+    let mut look = |field: &str, keys: &[&str], path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>| {
         if let (Some(node), Err(refusal)) = (root.at(keys), inspect(path, fit)) {
             problems.push(refusal.problem(node, field));
         }
     };
     let spec = &cluster.spec;
-    look(
-        "spec.ssh.identityFile",
-        &["spec", "ssh", "identityFile"],
-        &spec.ssh.identity_file,
-        identity,
-    );
+    look("spec.ssh.identityFile", &["spec", "ssh", "identityFile"], &spec.ssh.identity_file, identity);
     if spec.ssh.host_keys == HostKeys::Strict {
-        look(
-            "spec.ssh.knownHostsFile",
-            &["spec", "ssh", "knownHostsFile"],
-            &spec.ssh.known_hosts_file,
-            known_hosts,
-        );
+        look("spec.ssh.knownHostsFile", &["spec", "ssh", "knownHostsFile"], &spec.ssh.known_hosts_file, known_hosts);
     }
     look("spec.bundle", &["spec", "bundle"], &spec.bundle, bundle);
-    let nodes = root
-        .at(&["spec", "manifests"])
-        .map(Node::items)
-        .unwrap_or_default();
+    let nodes = root.at(&["spec", "manifests"]).map(Node::items).unwrap_or_default();
     for (index, (node, path)) in nodes.iter().zip(&spec.manifests).enumerate() {
         if let Err(refusal) = inspect(path, manifest) {
             problems.push(refusal.problem(node, &format!("spec.manifests[{index}]")));
         }
     }
-    let hosts = root
-        .at(&["spec", "hosts"])
-        .map(Node::items)
-        .unwrap_or_default();
+    let hosts = root.at(&["spec", "hosts"]).map(Node::items).unwrap_or_default();
     for (index, (node, host)) in hosts.iter().zip(&spec.hosts).enumerate() {
         let path = host.ssh.as_ref().and_then(|ssh| ssh.identity_file.as_ref());
-        if let (Some(node), Some(Err(refusal))) = (
-            node.at(&["ssh", "identityFile"]),
-            path.map(|path| inspect(path, identity)),
-        ) {
+        if let (Some(node), Some(Err(refusal))) =
+            (node.at(&["ssh", "identityFile"]), path.map(|path| inspect(path, identity)))
+        {
             problems.push(refusal.problem(node, &format!("spec.hosts[{index}].ssh.identityFile")));
         }
     }
@@ -92,20 +65,12 @@ struct Refusal {
 
 impl Refusal {
     fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Refusal {
-            message: message.into(),
-            hint: Some(hint.into()),
-        }
+        Refusal { message: message.into(), hint: Some(hint.into()) }
     }
 
     fn problem(self, node: &Node, path: &str) -> Problem {
-        let problem = Problem::at(node.span.clone(), self.message)
-            .path(path)
-            .label("this file");
-        Problem {
-            hint: self.hint,
-            ..problem
-        }
+        let problem = Problem::at(node.span.clone(), self.message).path(path).label("this file");
+        Problem { hint: self.hint, ..problem }
     }
 }
 
@@ -127,10 +92,9 @@ fn inspect(path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>) -> Res
         ));
     }
     fit(path, &found)?;
-    fs::File::open(path).map(drop).map_err(|error| Refusal {
-        message: format!("failed to open {}: {error}", path.display()),
-        hint: None,
-    })
+    fs::File::open(path)
+        .map(drop)
+        .map_err(|error| Refusal { message: format!("failed to open {}: {error}", path.display()), hint: None })
 }
 
 /// A file of nearly the same name in the same place, or what is known of the directory.
@@ -140,10 +104,8 @@ fn missing_hint(path: &Path) -> Option<String> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Some("paths are relative to the directory of this cluster.yaml".to_owned());
     };
-    let names: Vec<String> = entries
-        .take(1000)
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
+    let names: Vec<String> =
+        entries.take(1000).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     match super::nearest::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => Some(format!("did you mean {near}?")),
         None if name.ends_with(".tar") => Some("`hzctl bundle build` makes the bundle".to_owned()),
@@ -155,20 +117,14 @@ fn identity(path: &Path, found: &Metadata) -> Result<(), Refusal> {
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(Refusal::new(
-            format!(
-                "the private key {} can be read by others (mode {mode:04o})",
-                path.display()
-            ),
+            format!("the private key {} can be read by others (mode {mode:04o})", path.display()),
             format!("chmod 600 {}", path.display()),
         ));
     }
     let start = fs::read(path).unwrap_or_default();
     if path.extension().is_some_and(|ending| ending == "pub") || start.starts_with(b"ssh-") {
         return Err(Refusal::new(
-            format!(
-                "{} is a public key; the private one belongs here",
-                path.display()
-            ),
+            format!("{} is a public key; the private one belongs here", path.display()),
             "name the file without .pub",
         ));
     }
@@ -195,11 +151,7 @@ fn bundle(path: &Path, found: &Metadata) -> Result<(), Refusal> {
     // The contents are verified by the preflight; a file too short for one tar header is none for certain.
     if found.len() < 512 {
         return Err(Refusal::new(
-            format!(
-                "{} is too short to be a bundle ({} bytes)",
-                path.display(),
-                found.len()
-            ),
+            format!("{} is too short to be a bundle ({} bytes)", path.display(), found.len()),
             "`hzctl bundle build` makes one",
         ));
     }
@@ -208,10 +160,7 @@ fn bundle(path: &Path, found: &Metadata) -> Result<(), Refusal> {
 
 fn manifest(path: &Path, found: &Metadata) -> Result<(), Refusal> {
     if found.len() == 0 {
-        return Err(Refusal::new(
-            format!("{} is empty", path.display()),
-            "fill it, or take it off the list",
-        ));
+        return Err(Refusal::new(format!("{} is empty", path.display()), "fill it, or take it off the list"));
     }
     Ok(())
 }

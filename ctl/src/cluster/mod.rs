@@ -54,12 +54,7 @@ impl From<ClusterError> for Failure {
 
 impl ClusterError {
     fn unreadable(message: String, hint: Option<&str>) -> Self {
-        ClusterError {
-            message,
-            findings: Vec::new(),
-            hint: hint.map(str::to_owned),
-            source: None,
-        }
+        ClusterError { message, findings: Vec::new(), hint: hint.map(str::to_owned), source: None }
     }
 
     fn mistakes(file: &str, text: &str, problems: Vec<Problem>) -> Self {
@@ -67,17 +62,8 @@ impl ClusterError {
         let count = findings.len();
         let hint = (count > MOST_FINDINGS).then(|| format!("the first {MOST_FINDINGS} are shown"));
         findings.truncate(MOST_FINDINGS);
-        let mistakes = if count == 1 {
-            "a mistake".to_owned()
-        } else {
-            format!("{count} mistakes")
-        };
-        ClusterError {
-            message: format!("{file} has {mistakes}"),
-            findings,
-            hint,
-            source: None,
-        }
+        let mistakes = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
+        ClusterError { message: format!("{file} has {mistakes}"), findings, hint, source: None }
     }
 }
 
@@ -95,24 +81,16 @@ impl Cluster {
 
     /// Read a cluster.yaml from text, without a look at the files it names. Paths stay as they are.
     pub fn parse(name: &str, text: &str) -> Result<Cluster, ClusterError> {
-        decode(text)
-            .map(|(cluster, _)| cluster)
-            .map_err(|problems| ClusterError::mistakes(name, text, problems))
+        decode(text).map(|(cluster, _)| cluster).map_err(|problems| ClusterError::mistakes(name, text, problems))
     }
 
     fn read(path: &Path, look_at_files: bool) -> Result<Cluster, ClusterError> {
-        let name = if path == Path::new("-") {
-            "standard input".to_owned()
-        } else {
-            path.display().to_string()
-        };
+        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
         let text = text(path, &name)?;
         let wrong = |problems| ClusterError::mistakes(&name, &text, problems);
         let (mut cluster, root) = decode(&text).map_err(wrong)?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        let base = std::path::absolute(directory)
-            .or_else(|_| std::env::current_dir())
-            .unwrap_or_default();
+        let base = std::path::absolute(directory).or_else(|_| std::env::current_dir()).unwrap_or_default();
         files::resolve(&mut cluster, &base);
         cluster.source = path.to_owned();
         if look_at_files {
@@ -143,24 +121,19 @@ fn decode(text: &str) -> Result<(Cluster, yaml::Node), Vec<Problem>> {
 fn text(path: &Path, name: &str) -> Result<String, ClusterError> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin()
-            .take(MOST_BYTES + 1)
-            .read_to_end(&mut bytes)
+        std::io::stdin().take(MOST_BYTES + 1).read_to_end(&mut bytes)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
     };
     if let Err(error) = read {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => Some(
-                "`hzctl init` writes a cluster.yaml from a list of hosts; `-f` names another file",
-            ),
+            std::io::ErrorKind::NotFound => {
+                Some("`hzctl init` writes a cluster.yaml from a list of hosts; `-f` names another file")
+            }
             _ => None,
         };
         let failed = ClusterError::unreadable(format!("failed to read {name}"), hint);
-        return Err(ClusterError {
-            source: Some(error),
-            ..failed
-        });
+        return Err(ClusterError { source: Some(error), ..failed });
     }
     if bytes.len() as u64 > MOST_BYTES {
         return Err(ClusterError::unreadable(
@@ -168,10 +141,7 @@ fn text(path: &Path, name: &str) -> Result<String, ClusterError> {
             Some("is it another file, such as the bundle?"),
         ));
     }
-    let bytes = bytes
-        .strip_prefix(b"\xef\xbb\xbf")
-        .map(<[u8]>::to_vec)
-        .unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes);
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();

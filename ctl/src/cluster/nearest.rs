@@ -30,17 +30,9 @@ const SYNONYMS: [(&str, &str); 24] = [
 
 /// The nearest of these names, if one is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(|c| c.is_alphanumeric())
-            .collect::<String>()
-            .to_lowercase()
-    };
+    let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
     let wrong = plain(wrong);
-    let meant = SYNONYMS
-        .iter()
-        .find(|(other, _)| *other == wrong)
-        .map(|(_, ours)| *ours);
+    let meant = SYNONYMS.iter().find(|(other, _)| *other == wrong).map(|(_, ours)| *ours);
     let mut best: Option<(f64, &'a str)> = None;
     for name in names {
         if meant == Some(name) || plain(name) == wrong {
@@ -48,13 +40,8 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         }
         let right = plain(name);
         // `port` for `httpPort`: as good as one slip in three letters.
-        let within = wrong.len() >= 4
-            && (right.contains(&wrong) || right.len() >= 4 && wrong.contains(&right));
-        let likeness = strsim::normalized_damerau_levenshtein(&wrong, &right).max(if within {
-            0.66
-        } else {
-            0.0
-        });
+        let within = wrong.len() >= 4 && (right.contains(&wrong) || right.len() >= 4 && wrong.contains(&right));
+        let likeness = strsim::normalized_damerau_levenshtein(&wrong, &right).max(if within { 0.66 } else { 0.0 });
         if likeness >= 0.6 && best.is_none_or(|(most, _)| likeness > most) {
             best = Some((likeness, name));
         }

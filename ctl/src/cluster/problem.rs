@@ -23,13 +23,7 @@ pub struct Problem {
 impl Problem {
     /// A mistake at a place.
     pub fn at(span: Span, message: impl Into<String>) -> Self {
-        Problem {
-            span,
-            path: String::new(),
-            message: message.into(),
-            label: "here".to_owned(),
-            hint: None,
-        }
+        Problem { span, path: String::new(), message: message.into(), label: "here".to_owned(), hint: None }
     }
 
     /// Name the field.
@@ -73,11 +67,7 @@ const SECRET_NAMES: [&str; 13] = [
 
 /// Whether a field of this name would hold a secret.
 pub fn names_a_secret(key: &str) -> bool {
-    let plain: String = key
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect::<String>()
-        .to_lowercase();
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     SECRET_NAMES.contains(&plain.as_str())
 }
 
@@ -119,11 +109,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 fn one_line(text: &str, span: &Span) -> (usize, usize) {
     let start = span.start.min(text.len());
     let marked = &text[start..span.end.clamp(start, text.len())];
-    let first = marked
-        .split(['\n', '\r'])
-        .next()
-        .unwrap_or_default()
-        .trim_end();
+    let first = marked.split(['\n', '\r']).next().unwrap_or_default().trim_end();
     (start, first.len())
 }
 
@@ -140,11 +126,7 @@ fn blacked_out(text: &str) -> String {
         }
         let begins = line.contains("-----BEGIN");
         if in_key || begins || below.is_some() {
-            let keep = if begins && !in_key {
-                line.find("-----BEGIN").unwrap_or(indent)
-            } else {
-                indent
-            };
+            let keep = if begins && !in_key { line.find("-----BEGIN").unwrap_or(indent) } else { indent };
             shown.push_str(&line[..keep]);
             shown.push_str(&stars(&line[keep..]));
             in_key = (in_key || begins) && !line.contains("-----END");
@@ -161,17 +143,12 @@ fn blacked_out(text: &str) -> String {
 
 /// Where a secret's value starts in this line.
 fn secret_value(line: &str) -> Option<usize> {
-    line.match_indices(':')
-        .map(|(colon, _)| colon)
-        .find_map(|colon| {
-            let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
-            let start = before
-                .char_indices()
-                .rfind(|(_, c)| !c.is_ascii_alphanumeric() && *c != '_' && *c != '-');
-            let start = start.map_or(0, |(at, c)| at + c.len_utf8());
-            (names_a_secret(&before[start..]) && !line[colon + 1..].trim().is_empty())
-                .then_some(colon + 1)
-        })
+    line.match_indices(':').map(|(colon, _)| colon).find_map(|colon| {
+        let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
+        let start = before.char_indices().rfind(|(_, c)| !c.is_ascii_alphanumeric() && *c != '_' && *c != '-');
+        let start = start.map_or(0, |(at, c)| at + c.len_utf8());
+        (names_a_secret(&before[start..]) && !line[colon + 1..].trim().is_empty()).then_some(colon + 1)
+    })
 }
 
 fn stars(text: &str) -> String {
@@ -191,26 +168,18 @@ mod tests {
 
     #[test]
     fn secrets_are_blacked_out_and_nothing_moves() {
-        let text = "a: 1\nssh: { password: hünter2, port: 22 }\nkey: |\n  -----BEGIN X-----\n  abc\n  -----END X-----\nb: 2\n";
+        let text =
+            "a: 1\nssh: { password: hünter2, port: 22 }\nkey: |\n  -----BEGIN X-----\n  abc\n  -----END X-----\nb: 2\n";
         let shown = blacked_out(text);
         assert_eq!(shown.len(), text.len());
-        assert!(
-            !shown.contains("nter2") && !shown.contains("abc") && !shown.contains("BEGIN"),
-            "{shown}"
-        );
-        assert!(
-            shown.contains("b: 2") && shown.contains("password:"),
-            "{shown}"
-        );
+        assert!(!shown.contains("nter2") && !shown.contains("abc") && !shown.contains("BEGIN"), "{shown}");
+        assert!(shown.contains("b: 2") && shown.contains("password:"), "{shown}");
     }
 
     #[test]
     fn the_value_below_a_secrets_name_is_blacked_out_too() {
         let shown = blacked_out("password: >-\n  open\n  sesame\nport: 22\n");
-        assert!(
-            !shown.contains("open") && !shown.contains("sesame") && shown.contains("port: 22"),
-            "{shown}"
-        );
+        assert!(!shown.contains("open") && !shown.contains("sesame") && shown.contains("port: 22"), "{shown}");
     }
 
     #[test]

@@ -50,11 +50,7 @@ fn without_null(schema: &mut Json) {
 /// Everything in the file that the schema does not allow.
 pub fn check(root: &Node) -> Vec<Problem> {
     static SCHEMA: LazyLock<Json> = LazyLock::new(schema);
-    let mut checker = Checker {
-        root: &SCHEMA,
-        homes: homes(&SCHEMA),
-        problems: Vec::new(),
-    };
+    let mut checker = Checker { root: &SCHEMA, homes: homes(&SCHEMA), problems: Vec::new() };
     checker.value(root, &SCHEMA, &Place::root(root));
     checker.problems
 }
@@ -64,10 +60,7 @@ fn homes(root: &Json) -> HashMap<String, Vec<String>> {
     fn walk(root: &Json, schema: &Json, path: &str, homes: &mut HashMap<String, Vec<String>>) {
         let schema = resolve(root, schema);
         for (name, field) in properties(schema) {
-            homes
-                .entry(name.to_owned())
-                .or_default()
-                .push(path.to_owned());
+            homes.entry(name.to_owned()).or_default().push(path.to_owned());
             walk(root, field, &join(path, name), homes);
         }
         if let Some(items) = schema.get("items") {
@@ -80,30 +73,16 @@ fn homes(root: &Json) -> HashMap<String, Vec<String>> {
 }
 
 fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
-    let target = schema
-        .get("$ref")
-        .and_then(Json::as_str)
-        .and_then(|path| path.strip_prefix("#/$defs/"));
-    target
-        .and_then(|name| root.get("$defs")?.get(name))
-        .unwrap_or(schema)
+    let target = schema.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+    target.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(schema)
 }
 
 fn properties(schema: &Json) -> impl Iterator<Item = (&str, &Json)> {
-    schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, field)| (name.as_str(), field))
+    schema.get("properties").and_then(Json::as_object).into_iter().flatten().map(|(name, field)| (name.as_str(), field))
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 #[cfg(test)]
 mod tests {

@@ -51,10 +51,7 @@ pub enum Kind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// Name of the cluster: lower-case letters, digits and `-`, at most 63. `hzctl reset` asks for it.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
@@ -132,10 +129,7 @@ pub enum HostKeys {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Host {
     /// Its name, which becomes the node's name: lower-case letters, digits and `-`, at most 63.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Its IPv4 address, which the other hosts reach it by.
     pub address: Ipv4Addr,
@@ -172,9 +166,7 @@ pub struct HostSsh {
 }
 
 /// What a host is for.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum Role {
     /// Runs the API server, the scheduler and etcd.
     ControlPlane,
@@ -190,19 +182,11 @@ pub struct Network {
     pub provider: NetworkProvider,
     /// The range pods get their addresses from; each host takes a /24 of it.
     #[serde(rename = "podCIDR")]
-    #[schemars(
-        with = "String",
-        length(min = 9, max = 18),
-        regex(pattern = r"^[0-9]+(\.[0-9]+){3}/[0-9]+$")
-    )]
+    #[schemars(with = "String", length(min = 9, max = 18), regex(pattern = r"^[0-9]+(\.[0-9]+){3}/[0-9]+$"))]
     pub pod_cidr: Ipv4Net,
     /// The range services get their addresses from.
     #[serde(rename = "serviceCIDR")]
-    #[schemars(
-        with = "String",
-        length(min = 9, max = 18),
-        regex(pattern = r"^[0-9]+(\.[0-9]+){3}/[0-9]+$")
-    )]
+    #[schemars(with = "String", length(min = 9, max = 18), regex(pattern = r"^[0-9]+(\.[0-9]+){3}/[0-9]+$"))]
     pub service_cidr: Ipv4Net,
     /// The largest packet between pods in bytes; 0 has it measured. Else 1280 to 9216.
     #[schemars(range(min = 0, max = 9216))]
@@ -259,9 +243,7 @@ impl Default for Network {
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage {
-            path: PathBuf::from("/var/lib/hzctl/volumes"),
-        }
+        Storage { path: PathBuf::from("/var/lib/hzctl/volumes") }
     }
 }
 
@@ -273,10 +255,7 @@ impl Default for Gateway {
 
 /// The checks there are, so that editors offer them and a misspelt one is found before it waives nothing.
 fn ids_of_checks(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let ids: Vec<&str> = crate::bootstrap::preflight::ALL
-        .iter()
-        .map(|check| check.id)
-        .collect();
+    let ids: Vec<&str> = crate::bootstrap::preflight::ALL.iter().map(|check| check.id).collect();
     schemars::json_schema!({ "type": "array", "maxItems": 100, "items": { "type": "string", "enum": ids } })
 }
 
@@ -322,9 +301,7 @@ impl Cluster {
             address: own.address.unwrap_or(host.address),
             port: own.port.unwrap_or(ssh.port),
             user: own.user.unwrap_or_else(|| ssh.user.clone()),
-            identity_file: own
-                .identity_file
-                .unwrap_or_else(|| ssh.identity_file.clone()),
+            identity_file: own.identity_file.unwrap_or_else(|| ssh.identity_file.clone()),
             known_hosts_file: ssh.known_hosts_file.clone(),
             host_keys: ssh.host_keys,
         }

@@ -26,35 +26,19 @@ fn ipv4(text: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let given = quoted(text);
-    if text
-        .trim_matches(['[', ']'])
-        .split('%')
-        .next()
-        .is_some_and(|text| text.parse::<Ipv6Addr>().is_ok())
-    {
+    if text.trim_matches(['[', ']']).split('%').next().is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
         return Err((
             format!("{given} is an IPv6 address; hosts are reached by IPv4"),
             Some("give the host's IPv4 address".into()),
         ));
     }
-    if let Some((address, _)) = text
-        .split_once('/')
-        .filter(|(address, _)| address.parse::<Ipv4Addr>().is_ok())
-    {
-        return Err((
-            format!("{given} is a range; one address belongs here"),
-            Some(format!("write {address}")),
-        ));
+    if let Some((address, _)) = text.split_once('/').filter(|(address, _)| address.parse::<Ipv4Addr>().is_ok()) {
+        return Err((format!("{given} is a range; one address belongs here"), Some(format!("write {address}"))));
     }
-    if let Some((address, port)) = text
-        .split_once(':')
-        .filter(|(address, _)| address.parse::<Ipv4Addr>().is_ok())
-    {
+    if let Some((address, port)) = text.split_once(':').filter(|(address, _)| address.parse::<Ipv4Addr>().is_ok()) {
         return Err((
             format!("{given} has a port; an address belongs here"),
-            Some(format!(
-                "write {address}, and the port as `ssh: {{ port: {port} }}`"
-            )),
+            Some(format!("write {address}, and the port as `ssh: {{ port: {port} }}`")),
         ));
     }
     if text.chars().any(char::is_alphabetic) {
@@ -73,10 +57,7 @@ fn cidr(text: &str) -> Result<(), Refusal> {
     let given = quoted(text);
     let hint = Some("an address and a length, such as 10.244.0.0/16".to_owned());
     if text.contains(':') {
-        return Err((
-            format!("{given} is an IPv6 range; only IPv4 is supported"),
-            hint,
-        ));
+        return Err((format!("{given} is an IPv6 range; only IPv4 is supported"), hint));
     }
     let Some((address, length)) = text.split_once('/') else {
         return Err((format!("{given} has no length"), hint));
@@ -101,62 +82,33 @@ fn cidr(text: &str) -> Result<(), Refusal> {
 
 fn dns_label(text: &str) -> Result<(), Refusal> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !text.is_empty() && text.chars().all(good) && !text.starts_with('-') && !text.ends_with('-')
-    {
+    if !text.is_empty() && text.chars().all(good) && !text.starts_with('-') && !text.ends_with('-') {
         return Ok(());
     }
-    let repaired: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if good(c) { c } else { '-' })
-        .collect();
-    let repaired = repaired
-        .split('-')
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("-");
+    let repaired: String = text.to_lowercase().chars().map(|c| if good(c) { c } else { '-' }).collect();
+    let repaired = repaired.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
     let hint = (!repaired.is_empty()).then(|| format!("write `{repaired}`"));
-    Err((
-        format!(
-            "{} is not a name: lower-case letters, digits and `-` inside",
-            quoted(text)
-        ),
-        hint,
-    ))
+    Err((format!("{} is not a name: lower-case letters, digits and `-` inside", quoted(text)), hint))
 }
 
 fn user(text: &str) -> Result<(), Refusal> {
     let mut letters = text.chars();
-    let first = letters
-        .next()
-        .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    if first
-        && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
-    {
+    let first = letters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    if first && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-') {
         return Ok(());
     }
-    Err((
-        format!("{} is not the name of a Linux user", quoted(text)),
-        None,
-    ))
+    Err((format!("{} is not the name of a Linux user", quoted(text)), None))
 }
 
 fn absolute(text: &str) -> Result<(), Refusal> {
     if text.starts_with('/') {
         return Ok(());
     }
-    Err((
-        format!("{} is not an absolute path on the hosts", quoted(text)),
-        Some("start it with `/`".into()),
-    ))
+    Err((format!("{} is not an absolute path on the hosts", quoted(text)), Some("start it with `/`".into())))
 }
 
 /// The text as it is shown: in backticks, and not longer than anyone reads.
 pub fn quoted(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
-    if short.len() < text.len() {
-        format!("`{short}…`")
-    } else {
-        format!("`{short}`")
-    }
+    if short.len() < text.len() { format!("`{short}…`") } else { format!("`{short}`") }
 }

@@ -66,10 +66,7 @@ impl Node {
     /// The field of a map, the first one of that name.
     pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|entry| entry.key == key)
-                .map(|entry| &entry.node),
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             _ => None,
         }
     }
@@ -115,24 +112,16 @@ impl Node {
             Value::Float(text) => Json::String(text.clone()),
             Value::Text(text) => Json::String(text.clone()),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
-            Value::Map(entries) => Json::Object(
-                entries
-                    .iter()
-                    .map(|entry| (entry.key.clone(), entry.node.to_json()))
-                    .collect(),
-            ),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect())
+            }
         }
     }
 
     fn weight(&self) -> usize {
         match &self.value {
             Value::List(items) => 1 + items.iter().map(Node::weight).sum::<usize>(),
-            Value::Map(entries) => {
-                1 + entries
-                    .iter()
-                    .map(|entry| 1 + entry.node.weight())
-                    .sum::<usize>()
-            }
+            Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + entry.node.weight()).sum::<usize>(),
             _ => 1,
         }
     }
@@ -140,8 +129,7 @@ impl Node {
 
 /// A value as a YAML document.
 pub fn write<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_yaml::to_string(value)
-        .map_err(|error| Failure::fault("failed to write YAML").because(error))
+    serde_yaml::to_string(value).map_err(|error| Failure::fault("failed to write YAML").because(error))
 }
 
 /// Read one document.
@@ -163,13 +151,7 @@ impl<'a> Reader<'a> {
         let mut offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
         offsets.push(text.len());
         let parser = Parser::new_from_str(text);
-        Reader {
-            text,
-            offsets,
-            parser,
-            anchors: HashMap::new(),
-            values: 0,
-        }
+        Reader { text, offsets, parser, anchors: HashMap::new(), values: 0 }
     }
 
     fn document(mut self) -> Result<Node, Problem> {
@@ -177,10 +159,7 @@ impl<'a> Reader<'a> {
         loop {
             let (event, span) = self.next()?;
             match event {
-                Event::StreamStart
-                | Event::DocumentStart(_)
-                | Event::DocumentEnd
-                | Event::Nothing => {}
+                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 Event::StreamEnd => break,
                 _ if root.is_some() => {
                     return Err(Problem::at(span, "a second document begins here")
@@ -191,41 +170,29 @@ impl<'a> Reader<'a> {
             }
         }
         match root {
-            Some(Node {
-                value: Value::Null, ..
-            })
-            | None => Err(Problem::at(0..0, "the file is empty")
-                .hint("`hzctl init` writes a cluster.yaml from a list of hosts")),
+            Some(Node { value: Value::Null, .. }) | None => {
+                Err(Problem::at(0..0, "the file is empty")
+                    .hint("`hzctl init` writes a cluster.yaml from a list of hosts"))
+            }
             Some(root) => Ok(root),
         }
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((
-                event,
-                self.bytes(span.start.index())..self.bytes(span.end.index()),
-            )),
-            Some(Err(error)) => {
-                Err(self.not_yaml(self.bytes(error.marker().index()), error.info()))
-            }
+            Some(Ok((event, span))) => Ok((event, self.bytes(span.start.index())..self.bytes(span.end.index()))),
+            Some(Err(error)) => Err(self.not_yaml(self.bytes(error.marker().index()), error.info())),
             None => Ok((Event::StreamEnd, self.text.len()..self.text.len())),
         }
     }
 
     fn bytes(&self, character: usize) -> usize {
-        self.offsets
-            .get(character)
-            .copied()
-            .unwrap_or(self.text.len())
+        self.offsets.get(character).copied().unwrap_or(self.text.len())
     }
 
     fn node(&mut self, event: Event<'a>, span: Span, level: usize) -> Result<Node, Problem> {
         if level > MOST_LEVELS {
-            return Err(Problem::at(
-                span,
-                format!("nested deeper than {MOST_LEVELS} levels"),
-            ));
+            return Err(Problem::at(span, format!("nested deeper than {MOST_LEVELS} levels")));
         }
         self.count(1, &span)?;
         let (value, anchor, span) = match event {
@@ -277,20 +244,13 @@ impl<'a> Reader<'a> {
                 // `key:` with nothing behind: show the name, since the nothing has no place.
                 node.span = key_span.clone();
             }
-            entries.push(Entry {
-                key,
-                key_span,
-                node,
-            });
+            entries.push(Entry { key, key_span, node });
         }
     }
 
     fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Problem> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(
-                Problem::at(span.clone(), "an alias inside the value it stands for")
-                    .label("has no end"),
-            );
+            return Err(Problem::at(span.clone(), "an alias inside the value it stands for").label("has no end"));
         };
         self.count(node.weight(), span)?;
         Ok(node)
@@ -301,22 +261,17 @@ impl<'a> Reader<'a> {
         if self.values <= MOST_VALUES {
             return Ok(());
         }
-        Err(Problem::at(
-            span.clone(),
-            format!("the file stands for more than {MOST_VALUES} values"),
-        )
-        .label("here the limit is passed")
-        .hint("aliases (`*name`) repeat all they stand for; write fewer of them"))
+        Err(Problem::at(span.clone(), format!("the file stands for more than {MOST_VALUES} values"))
+            .label("here the limit is passed")
+            .hint("aliases (`*name`) repeat all they stand for; write fewer of them"))
     }
 
     fn no_tag(&self, tagged: bool, span: &Span) -> Result<(), Problem> {
         if !tagged {
             return Ok(());
         }
-        Err(
-            Problem::at(span.clone(), "YAML tags (`!name`) have no meaning here")
-                .hint("remove the tag; quotes make text"),
-        )
+        Err(Problem::at(span.clone(), "YAML tags (`!name`) have no meaning here")
+            .hint("remove the tag; quotes make text"))
     }
 
     /// The parser's words, made plainer where the usual cause is known.
@@ -328,19 +283,15 @@ impl<'a> Reader<'a> {
         }
         let problem = Problem::at(offset..offset, format!("not YAML: {info}"));
         if info.contains("unknown anchor") {
-            return Problem::at(
-                offset..offset,
-                "an alias (`*name`) that nothing before it is named by",
-            )
-            .hint("name the value with `&name` first, or quote text that starts with `*`");
+            return Problem::at(offset..offset, "an alias (`*name`) that nothing before it is named by")
+                .hint("name the value with `&name` first, or quote text that starts with `*`");
         }
-        if info.contains("quoted scalar")
-            || info.contains("unclosed")
-            || info.contains("end of stream")
-        {
+        if info.contains("quoted scalar") || info.contains("unclosed") || info.contains("end of stream") {
             return problem.hint("a quote or a bracket is opened and not closed");
         }
-        problem.hint("look at this line and the one above: indentation, a missing `:` or space, an unclosed quote or bracket")
+        problem.hint(
+            "look at this line and the one above: indentation, a missing `:` or space, an unclosed quote or bracket",
+        )
     }
 
     /// The first tab in the indentation at or above the place where the parser gave up.
@@ -374,22 +325,15 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text
-            .parse()
-            .map_or_else(|_| Value::Float(text.to_owned()), Value::Integer);
+        return text.parse().map_or_else(|_| Value::Float(text.to_owned()), Value::Integer);
     }
     for (prefix, base) in [("0x", 16), ("0o", 8)] {
-        if let Some(number) = text
-            .strip_prefix(prefix)
-            .and_then(|digits| i128::from_str_radix(digits, base).ok())
-        {
+        if let Some(number) = text.strip_prefix(prefix).and_then(|digits| i128::from_str_radix(digits, base).ok()) {
             return Value::Integer(number);
         }
     }
     let starts_as_number = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
-    if starts_as_number && text.parse::<f64>().is_ok()
-        || matches!(digits, ".inf" | ".nan" | ".Inf" | ".NaN")
-    {
+    if starts_as_number && text.parse::<f64>().is_ok() || matches!(digits, ".inf" | ".nan" | ".Inf" | ".NaN") {
         return Value::Float(text.to_owned());
     }
     Value::Text(text.to_owned())
@@ -434,12 +378,7 @@ mod tests {
             let list = vec![format!("*a{}", level - 1); 10].join(", ");
             bomb.push_str(&format!("a{level}: &a{level} [{list}]\n"));
         }
-        assert!(
-            read(&bomb)
-                .unwrap_err()
-                .message
-                .contains("more than 20000 values")
-        );
+        assert!(read(&bomb).unwrap_err().message.contains("more than 20000 values"));
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     let waived: Vec<String> = cluster.spec.preflight.waive.iter().chain(&args.waive).cloned().collect();
     if let Some(id) = preflight::unknown_ids(&waived).first() {
         let ids: Vec<&str> = preflight::ALL.iter().map(|check| check.id).collect();
-        return Err(Failure::input(format!("there is no check {id} to waive")).hint(format!("checks are {}", ids.join(", "))));
+        return Err(
+            Failure::input(format!("there is no check {id} to waive")).hint(format!("checks are {}", ids.join(", ")))
+        );
     }
     let epoch = Instant::now();
     let (mut site, wanted) = work::site(cluster, printer)?;
@@ -58,7 +60,8 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     printer.value(&ran.summary, summary::text)?;
     if status == ExitStatus::Degraded {
         let hosts: Vec<&str> = ran.summary.failed_hosts.keys().map(String::as_str).collect();
-        printer.warn(format!("the cluster runs without {}; mend them and run the same command again", hosts.join(", ")));
+        printer
+            .warn(format!("the cluster runs without {}; mend them and run the same command again", hosts.join(", ")));
         ran.logs.iter().for_each(|path| printer.say(format!("logs: {}", path.display())));
     }
     Ok(status)
@@ -91,8 +94,9 @@ async fn go(
     before.push(work::timing("preflight", begun, epoch));
     report(args.check, site, &findings, printer)?;
     if preflight::blocks(&findings) {
-        let failure = Failure::new(ExitStatus::Preflight, "the preflight found what must be mended; nothing was changed")
-            .hint("mend it and run the same command again, or waive a check by its id with --waive");
+        let failure =
+            Failure::new(ExitStatus::Preflight, "the preflight found what must be mended; nothing was changed")
+                .hint("mend it and run the same command again, or waive a check by its id with --waive");
         return Err(failure.into());
     }
     if args.check {

@@ -88,18 +88,13 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Command::Verify(args) => verify(args, printer).await,
         Command::List(args) => {
             let bundle = open(args.bundle)?;
-            printer.value(
-                &show::List::of(bundle.manifest(), args.role),
-                show::List::table,
-            )?;
+            printer.value(&show::List::of(bundle.manifest(), args.role), show::List::table)?;
             Ok(ExitStatus::Success)
         }
         Command::Inspect(args) => {
             let bundle = open(args.bundle)?;
             let component = bundle.component(&args.component).map_err(told)?;
-            printer.value(component, |component| {
-                show::component(component, bundle.manifest())
-            })?;
+            printer.value(component, |component| show::component(component, bundle.manifest()))?;
             Ok(ExitStatus::Success)
         }
         Command::LayOut(args) => lay_out(args, printer).await,
@@ -110,14 +105,11 @@ async fn verify(args: VerifyArgs, printer: &mut Printer) -> Result<ExitStatus, F
     let path = chosen(args.bundle)?;
     let key_path = args.key.unwrap_or_else(|| beside(&path));
     if !path.exists() {
-        return Err(
-            Failure::input(format!("there is no bundle at {}", path.display()))
-                .hint("build one with `hzctl bundle build`, or name the one you have"),
-        );
+        return Err(Failure::input(format!("there is no bundle at {}", path.display()))
+            .hint("build one with `hzctl bundle build`, or name the one you have"));
     }
-    let key = VerifyingKey::load(&key_path).map_err(|error| {
-        told(error).hint("give the public key that came with the bundle: --key hz-bundle.pub")
-    })?;
+    let key = VerifyingKey::load(&key_path)
+        .map_err(|error| told(error).hint("give the public key that came with the bundle: --key hz-bundle.pub"))?;
     let step = build::Bar::start(printer, "verify");
     let report = tokio::task::spawn_blocking(move || {
         let report = hz_bundle::verify(&path, &key, &|done, total| step.at(done, total));
@@ -134,11 +126,7 @@ async fn verify(args: VerifyArgs, printer: &mut Printer) -> Result<ExitStatus, F
     }
     let count = report.faults.len();
     let s = if count == 1 { "" } else { "s" };
-    let hint = if report
-        .faults
-        .iter()
-        .all(|fault| fault.problem == Problem::Signature)
-    {
+    let hint = if report.faults.iter().all(|fault| fault.problem == Problem::Signature) {
         "every blob is whole, but it is not signed by who you trust; ask who built it for their hz-bundle.pub: --key PATH"
     } else {
         "copy the bundle again from where it was built, or build it again with `hzctl bundle build`"
@@ -159,12 +147,7 @@ async fn lay_out(args: LayOutArgs, printer: &mut Printer) -> Result<ExitStatus, 
     .map_err(|error| Failure::fault("the copy was cut off").because(error))?
     .map_err(told)?;
     printer.value(&result, |result| {
-        format!(
-            "{} blobs written ({}), {} were there",
-            result.written,
-            show::bytes(result.bytes),
-            result.kept
-        )
+        format!("{} blobs written ({}), {} were there", result.written, show::bytes(result.bytes), result.kept)
     })?;
     Ok(ExitStatus::Success)
 }
@@ -177,13 +160,10 @@ fn open(path: Option<PathBuf>) -> Result<Bundle, Failure> {
 fn chosen(path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => Ok(path),
-        None => build::source_root(None)
-            .map(|root| build::default_archive(&root))
-            .map_err(|_| {
-                Failure::input("name the bundle: hzctl bundle verify hz-bundle-….tar").hint(
-                    "without a name it is looked for in dist/ of the source tree, and this is none",
-                )
-            }),
+        None => build::source_root(None).map(|root| build::default_archive(&root)).map_err(|_| {
+            Failure::input("name the bundle: hzctl bundle verify hz-bundle-….tar")
+                .hint("without a name it is looked for in dist/ of the source tree, and this is none")
+        }),
     }
 }
 
@@ -203,37 +183,22 @@ fn parse_role(text: &str) -> Result<Role, String> {
 fn told(error: Error) -> Failure {
     let hint = match &error {
         Error::Open { .. } => Some("build one with `hzctl bundle build`, or name the one you have"),
-        Error::NotABundle { .. } => {
-            Some("a bundle is what `hzctl bundle build` writes: hz-bundle-<version>-amd64.tar")
+        Error::NotABundle { .. } => Some("a bundle is what `hzctl bundle build` writes: hz-bundle-<version>-amd64.tar"),
+        Error::Damaged { .. } => Some("`hzctl bundle verify` tells what is wrong; copy the bundle again"),
+        Error::Manifest { source: hz_bundle::manifest::ManifestError::Newer { .. }, .. } => {
+            Some("the bundle was built by a newer hzctl; use that one")
         }
-        Error::Damaged { .. } => {
-            Some("`hzctl bundle verify` tells what is wrong; copy the bundle again")
-        }
-        Error::Manifest {
-            source: hz_bundle::manifest::ManifestError::Newer { .. },
-            ..
-        } => Some("the bundle was built by a newer hzctl; use that one"),
         Error::Download { .. } => Some("run the same command again: what is downloaded is kept"),
-        Error::Recipe { .. } => {
-            Some("what the tools said is in ~/.cache/hzctl/logs/; finished components are kept")
-        }
+        Error::Recipe { .. } => Some("what the tools said is in ~/.cache/hzctl/logs/; finished components are kept"),
         _ => None,
     };
-    let code = if error.is_bad_input() {
-        ExitStatus::BadInput
-    } else {
-        ExitStatus::Fault
-    };
+    let code = if error.is_bad_input() { ExitStatus::BadInput } else { ExitStatus::Fault };
     let mut failure = Failure::new(code, error.to_string());
     failure.hint = hint.map(str::to_owned);
     match std::error::Error::source(&error).map(ToString::to_string) {
         Some(cause) => {
             let deeper = deeper_cause(&error);
-            failure.because(if deeper.is_empty() {
-                cause
-            } else {
-                format!("{cause}: {deeper}")
-            })
+            failure.because(if deeper.is_empty() { cause } else { format!("{cause}: {deeper}") })
         }
         None => failure,
     }

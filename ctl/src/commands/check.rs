@@ -28,7 +28,9 @@ pub struct Args {
 pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failure> {
     if args.list {
         let checks: Vec<(&str, &str)> = preflight::ALL.iter().map(|check| (check.id, check.ensures)).collect();
-        printer.value(&checks, |checks| checks.iter().map(|(id, ensures)| format!("{id:<20} {ensures}")).collect::<Vec<_>>().join("\n"))?;
+        printer.value(&checks, |checks| {
+            checks.iter().map(|(id, ensures)| format!("{id:<20} {ensures}")).collect::<Vec<_>>().join("\n")
+        })?;
         return Ok(ExitStatus::Success);
     }
     let path = args.file.clone().unwrap_or_default();

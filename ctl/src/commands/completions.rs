@@ -7,11 +7,9 @@ use crate::printer::Printer;
 
 /// Arguments of `hzctl completions`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "bash: hzctl completions bash > /etc/bash_completion.d/hzctl\n\
+#[command(after_help = "bash: hzctl completions bash > /etc/bash_completion.d/hzctl\n\
     zsh:  hzctl completions zsh > \"${fpath[1]}/_hzctl\"\n\
-    fish: hzctl completions fish > ~/.config/fish/completions/hzctl.fish"
-)]
+    fish: hzctl completions fish > ~/.config/fish/completions/hzctl.fish")]
 pub struct Args {
     /// The shell to complete in
     #[arg(value_enum)]
@@ -34,12 +32,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         For::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(
-        shell,
-        &mut crate::cli::public_command(),
-        "hzctl",
-        &mut script,
-    );
+    clap_complete::generate(shell, &mut crate::cli::public_command(), "hzctl", &mut script);
     printer.data(&String::from_utf8_lossy(&script))?;
     Ok(ExitStatus::Success)
 }

@@ -21,25 +21,12 @@ pub async fn run(_args: Args, printer: &mut Printer) -> Result<ExitStatus, Failu
 pub fn markdown() -> String {
     let mut command = crate::cli::public_command();
     command.build();
-    let mut text = String::from(
-        "# Commands of hzctl\n\n<!-- Made by `hzctl docs`; a test finds drift. Do not edit. -->\n\n",
-    );
-    let _ = writeln!(
-        text,
-        "{}.\n",
-        command
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    );
+    let mut text =
+        String::from("# Commands of hzctl\n\n<!-- Made by `hzctl docs`; a test finds drift. Do not edit. -->\n\n");
+    let _ = writeln!(text, "{}.\n", command.get_about().map(ToString::to_string).unwrap_or_default());
     contents(&command, &mut text);
     text.push_str("\n## Options of every command\n\n");
-    options(
-        command
-            .get_arguments()
-            .filter(|option| option.is_global_set()),
-        &mut text,
-    );
+    options(command.get_arguments().filter(|option| option.is_global_set()), &mut text);
     text.push_str(EXPLAINED);
     text.push_str("\n## Exit codes\n\n| code | meaning |\n|---|---|\n");
     for status in ExitStatus::ALL {
@@ -59,9 +46,7 @@ where standard error is no terminal, with `--no-color`, and where `NO_COLOR` is 
 ";
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
-    command
-        .get_subcommands()
-        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+    command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
 }
 
 fn contents(command: &Command, text: &mut String) {
@@ -74,27 +59,15 @@ fn contents(command: &Command, text: &mut String) {
 }
 
 fn section(command: &Command, name: &str, level: usize, text: &mut String) {
-    let about = command
-        .get_long_about()
-        .or(command.get_about())
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let stop = if about.ends_with(['.', '?', '!']) {
-        ""
-    } else {
-        "."
-    };
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let stop = if about.ends_with(['.', '?', '!']) { "" } else { "." };
     let _ = writeln!(text, "\n{} {name}\n\n{about}{stop}\n", "#".repeat(level));
     let usage = command.clone().render_usage().to_string();
-    let _ = writeln!(
-        text,
-        "```\n{}\n```",
-        usage.trim_start_matches("Usage: ").trim()
-    );
+    let _ = writeln!(text, "```\n{}\n```", usage.trim_start_matches("Usage: ").trim());
     let own = || {
-        command.get_arguments().filter(|option| {
-            !option.is_global_set() && !option.is_hide_set() && option.get_id() != "help"
-        })
+        command
+            .get_arguments()
+            .filter(|option| !option.is_global_set() && !option.is_hide_set() && option.get_id() != "help")
     };
     if own().next().is_some() {
         text.push('\n');
@@ -130,36 +103,21 @@ fn spelling(option: &Arg) -> String {
     let short = option.get_short().map(|letter| format!("-{letter}"));
     let long = option.get_long().map(|word| format!("--{word}"));
     let names = short.into_iter().chain(long).collect::<Vec<_>>().join(", ");
-    if takes {
-        format!("`{names} {value}`")
-    } else {
-        format!("`{names}`")
-    }
+    if takes { format!("`{names} {value}`") } else { format!("`{names}`") }
 }
 
 fn meaning(option: &Arg) -> String {
-    let mut text = option
-        .get_long_help()
-        .or(option.get_help())
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let mut text = option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default();
     text = text.replace('\n', " ").replace('|', "\\|");
     let choices: Vec<String> = match option.get_action().takes_values() {
-        true => option
-            .get_possible_values()
-            .iter()
-            .map(|value| format!("`{}`", value.get_name()))
-            .collect(),
+        true => option.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect(),
         false => Vec::new(),
     };
     if !choices.is_empty() {
         let _ = write!(text, " (one of {})", choices.join(", "));
     }
-    let defaults: Vec<_> = option
-        .get_default_values()
-        .iter()
-        .map(|value| format!("`{}`", value.to_string_lossy()))
-        .collect();
+    let defaults: Vec<_> =
+        option.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
     if option.get_action().takes_values() && !defaults.is_empty() {
         let _ = write!(text, " (default {})", defaults.join(", "));
     }

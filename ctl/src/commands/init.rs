@@ -14,12 +14,10 @@ use template::Choices;
 
 /// Arguments of `hzctl init`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "A list of hosts has one host a line: ADDRESS [NAME] [ROLE], and comments after `#`.\n\
+#[command(after_help = "A list of hosts has one host a line: ADDRESS [NAME] [ROLE], and comments after `#`.\n\
     Without roles the first three are control planes and the others workers.\n\n  \
     hzctl init --hosts 10.0.0.11-18 --name st-anna\n  \
-    hzctl init --hosts servers.txt --name st-anna"
-)]
+    hzctl init --hosts servers.txt --name st-anna")]
 pub struct Args {
     /// A file with one host a line, `-` for standard input, or addresses such as 10.0.0.11-18,10.0.1.4
     #[arg(long, value_name = "LIST")]
@@ -70,9 +68,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     write(&args.to, &yaml, args.force)?;
     let to = args.to.display();
     printer.say(format!("wrote {to} with {} hosts", hosts.len()));
-    printer.say(format!(
-        "next: look through it, then `hzctl check --pre -f {to}`, then `hzctl bootstrap -f {to}`"
-    ));
+    printer.say(format!("next: look through it, then `hzctl check --pre -f {to}`, then `hzctl bootstrap -f {to}`"));
     Ok(ExitStatus::Success)
 }
 
@@ -82,15 +78,10 @@ fn list(from: &str) -> Result<String, Failure> {
     if from == "-" {
         std::io::stdin()
             .read_to_string(&mut text)
-            .map_err(|error| {
-                Failure::input("failed to read the list of hosts from standard input")
-                    .because(error)
-            })?;
+            .map_err(|error| Failure::input("failed to read the list of hosts from standard input").because(error))?;
         return Ok(text);
     }
-    let addresses = from
-        .chars()
-        .all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | ','));
+    let addresses = from.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | ','));
     if addresses && !Path::new(from).exists() {
         return Ok(from.replace(',', "\n"));
     }
@@ -102,8 +93,7 @@ fn list(from: &str) -> Result<String, Failure> {
 }
 
 fn text(path: &Path) -> Result<&str, Failure> {
-    path.to_str()
-        .ok_or_else(|| Failure::input(format!("{} is not a path in UTF-8", path.display())))
+    path.to_str().ok_or_else(|| Failure::input(format!("{} is not a path in UTF-8", path.display())))
 }
 
 fn write(path: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
@@ -121,8 +111,5 @@ fn write(path: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
         }
         Failure::input(format!("failed to write {}", path.display())).because(error)
     };
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(yaml.as_bytes()))
-        .map_err(failed)
+    options.open(path).and_then(|mut file| file.write_all(yaml.as_bytes())).map_err(failed)
 }

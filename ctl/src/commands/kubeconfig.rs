@@ -47,8 +47,13 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         printer.say(format!("{} has it already", path.display()));
         return Ok(ExitStatus::Success);
     }
-    store(&path, &merged).map_err(|error| Failure::input(format!("failed to write {}", path.display())).because(error))?;
-    printer.say(format!("{} now knows cluster {}; it holds an administrator's key, keep it to yourself", path.display(), cluster.metadata.name));
+    store(&path, &merged)
+        .map_err(|error| Failure::input(format!("failed to write {}", path.display())).because(error))?;
+    printer.say(format!(
+        "{} now knows cluster {}; it holds an administrator's key, keep it to yourself",
+        path.display(),
+        cluster.metadata.name
+    ));
     Ok(ExitStatus::Success)
 }
 
@@ -83,7 +88,8 @@ pub async fn open_with_server(cluster: &Cluster) -> Result<(Api, Arc<Server>), F
 /// The old file with the new entries beside the others. An entry of the same name and another content is only
 /// replaced when that was asked for.
 fn merge(old: Option<&str>, new: &str, replace: bool) -> Result<String, String> {
-    let parse = |text: &str| serde_yaml::from_str::<Value>(text).map_err(|error| format!("it is no kubeconfig: {error}"));
+    let parse =
+        |text: &str| serde_yaml::from_str::<Value>(text).map_err(|error| format!("it is no kubeconfig: {error}"));
     let new_value = parse(new)?;
     let Some(old) = old.filter(|text| !text.trim().is_empty()) else { return Ok(new.to_owned()) };
     let mut merged = parse(old)?;
@@ -124,7 +130,9 @@ mod tests {
     use super::*;
 
     fn config(name: &str, server: &str) -> String {
-        format!("apiVersion: v1\nkind: Config\nclusters: [{{name: {name}, cluster: {{server: '{server}'}}}}]\nusers: [{{name: {name}-admin, user: {{}}}}]\ncontexts: [{{name: {name}, context: {{cluster: {name}, user: {name}-admin}}}}]\ncurrent-context: {name}\n")
+        format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: {name}, cluster: {{server: '{server}'}}}}]\nusers: [{{name: {name}-admin, user: {{}}}}]\ncontexts: [{{name: {name}, context: {{cluster: {name}, user: {name}-admin}}}}]\ncurrent-context: {name}\n"
+        )
     }
 
     #[test]

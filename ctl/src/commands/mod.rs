@@ -79,12 +79,8 @@ impl Command {
     /// What to tell a person who pressed Ctrl-C in the middle: what is safe. Nothing if there is no middle.
     pub fn when_interrupted(&self) -> Option<&'static str> {
         match self {
-            Command::Bootstrap(_) => {
-                Some("what is done stays done, and every step is safe to repeat")
-            }
-            Command::Reset(_) => {
-                Some("some hosts may be reset and others not, and every step is safe to repeat")
-            }
+            Command::Bootstrap(_) => Some("what is done stays done, and every step is safe to repeat"),
+            Command::Reset(_) => Some("some hosts may be reset and others not, and every step is safe to repeat"),
             Command::Bundle(_) => Some("finished components are kept"),
             _ => None,
         }

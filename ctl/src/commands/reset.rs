@@ -109,7 +109,8 @@ fn confirm(name: &str, given: Option<&str>, printer: &mut Printer) -> Result<(),
     if typed == name {
         return Ok(());
     }
-    Err(Failure::input(format!("`{typed}` is not the name of the cluster; nothing was touched")).hint(format!("the cluster is called {name}")))
+    Err(Failure::input(format!("`{typed}` is not the name of the cluster; nothing was touched"))
+        .hint(format!("the cluster is called {name}")))
 }
 
 fn table(done: &Done) -> String {

@@ -6,10 +6,8 @@ use crate::printer::{Output, Printer};
 
 /// Arguments of `hzctl schema`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Store it beside your cluster.yaml and start that file with\n  \
-    # yaml-language-server: $schema=cluster-schema.json\nso that editors explain each field and underline mistakes."
-)]
+#[command(after_help = "Store it beside your cluster.yaml and start that file with\n  \
+    # yaml-language-server: $schema=cluster-schema.json\nso that editors explain each field and underline mistakes.")]
 pub struct Args {}
 
 /// Run it.

@@ -32,11 +32,7 @@ struct Summary {
 
 /// Run it.
 pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failure> {
-    let cluster = if args.no_files {
-        Cluster::load_without_files(&args.file)
-    } else {
-        Cluster::load(&args.file)
-    }?;
+    let cluster = if args.no_files { Cluster::load_without_files(&args.file) } else { Cluster::load(&args.file) }?;
     let summary = Summary {
         control_planes: cluster.control_planes().count(),
         workers: cluster.workers().count(),
@@ -48,12 +44,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
 }
 
 fn table(summary: &Summary) -> String {
-    let Summary {
-        name,
-        control_planes,
-        workers,
-        ..
-    } = summary;
+    let Summary { name, control_planes, workers, .. } = summary;
     let s = |count: usize| if count == 1 { "" } else { "s" };
     format!(
         "cluster `{name}` is valid: {control_planes} control plane{}, {workers} worker{}",

@@ -49,9 +49,9 @@ impl Host for Fake {
         let line = call.argv.join(" ");
         self.asked.lock().unwrap().push(call);
         let found = self.answers.iter().find(|(needle, _)| line.contains(needle.as_str())).map(|(_, answer)| answer);
-        let answer = found.cloned().unwrap_or_else(|| {
-            Ok(Ended { code: 127, stdout: Vec::new(), stderr: format!("{line}: not found") })
-        });
+        let answer = found
+            .cloned()
+            .unwrap_or_else(|| Ok(Ended { code: 127, stdout: Vec::new(), stderr: format!("{line}: not found") }));
         Box::pin(async move { answer })
     }
 

@@ -57,7 +57,10 @@ impl Incoming {
         let found = hex(&self.hasher.clone().finalize());
         if found != self.digest {
             let _ = fs::remove_file(&self.temporary);
-            return Err(NodeError::new(format!("blob {} arrived damaged", self.digest), format!("its hash is {found}")));
+            return Err(NodeError::new(
+                format!("blob {} arrived damaged", self.digest),
+                format!("its hash is {found}"),
+            ));
         }
         fs::rename(&self.temporary, path_of(&self.digest)).map_err(at("name", &self.temporary))
     }
@@ -129,7 +132,8 @@ pub fn fetch(request: &FetchRequest) -> Result<Report, NodeError> {
             let mut reader = Remote::new(&request.source, digest, *size);
             let mut buffer = vec![0; 1 << 18];
             loop {
-                let read = reader.read(&mut buffer).map_err(|error| NodeError::new("failed to copy the bundle", error))?;
+                let read =
+                    reader.read(&mut buffer).map_err(|error| NodeError::new("failed to copy the bundle", error))?;
                 if read == 0 {
                     break;
                 }

@@ -72,7 +72,12 @@ async fn ask(path: &str, body: serde_json::Value) -> Result<String, NodeError> {
 /// The bytes inside the first PEM block.
 fn der(pem: &[u8]) -> Result<Vec<u8>, NodeError> {
     let text = String::from_utf8_lossy(pem);
-    let body: String = text.lines().skip_while(|line| !line.contains("BEGIN")).skip(1).take_while(|line| !line.contains("END")).collect();
+    let body: String = text
+        .lines()
+        .skip_while(|line| !line.contains("BEGIN"))
+        .skip(1)
+        .take_while(|line| !line.contains("END"))
+        .collect();
     base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body)
         .map_err(|error| NodeError::new("failed to read the authority of etcd", error))
 }

@@ -37,7 +37,8 @@ pub fn collect(request: &FactsRequest) -> Facts {
         facts.addresses = addresses();
         facts.disks = request.disks.iter().filter_map(|path| disk(path)).collect();
         facts.listening = listening(&request.ports);
-        facts.missing_tools = TOOLS.iter().filter(|tool| which(tool).is_none()).map(|tool| (*tool).to_owned()).collect();
+        facts.missing_tools =
+            TOOLS.iter().filter(|tool| which(tool).is_none()).map(|tool| (*tool).to_owned()).collect();
         if request.blobs {
             (facts.blobs, facts.bundle_manifest) = blobs();
         }
@@ -133,7 +134,8 @@ fn leftovers() -> Leftovers {
 /// Whether the API server of this host answers at all; who may ask what is not the question here.
 fn apiserver_alive() -> bool {
     Path::new("/etc/kubernetes/manifests/kube-apiserver.yaml").exists()
-        && std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], 6443).into(), std::time::Duration::from_millis(300)).is_ok()
+        && std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], 6443).into(), std::time::Duration::from_millis(300))
+            .is_ok()
 }
 
 fn units() -> (Vec<String>, Vec<String>) {
@@ -194,10 +196,8 @@ fn blobs() -> (Vec<String>, String) {
     weed(&dir);
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     // Half-written blobs carry a suffix until their hash was checked, so a name of 64 digits is a whole blob.
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.len() == 64)
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.len() == 64).collect();
     names.sort();
     let manifest = fs::read(Path::new(BUNDLE_DIR).join("hz-bundle.json"));
     (names, manifest.map(|bytes| hex(&Sha256::digest(bytes))).unwrap_or_default())

@@ -71,7 +71,12 @@ fn content() -> BTreeSet<String> {
     text.lines().filter_map(|line| line.trim().strip_prefix("sha256:")).map(str::to_owned).collect()
 }
 
-fn archive(out: impl Write, source: &Source, images: &[&ImageTask], present: &BTreeSet<String>) -> std::io::Result<u64> {
+fn archive(
+    out: impl Write,
+    source: &Source,
+    images: &[&ImageTask],
+    present: &BTreeSet<String>,
+) -> std::io::Result<u64> {
     let mut tar = Tar { out: std::io::BufWriter::with_capacity(1 << 20, out), bytes: 0 };
     tar.small("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     tar.small("index.json", index(images).as_bytes())?;

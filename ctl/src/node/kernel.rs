@@ -142,8 +142,7 @@ pub fn remove_table(family: u8, name: &str) {
 
 fn open() -> std::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
-    let socket =
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
     rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
     Ok(socket)
 }

@@ -98,7 +98,16 @@ fn stop_pods() {
     for dir in ["/var/lib/etcd", "/var/lib/kubelet"] {
         empty(Path::new(dir));
     }
-    for part in ["manifests", "pki", "admin.conf", "super-admin.conf", "kubelet.conf", "controller-manager.conf", "scheduler.conf", "bootstrap-kubelet.conf"] {
+    for part in [
+        "manifests",
+        "pki",
+        "admin.conf",
+        "super-admin.conf",
+        "kubelet.conf",
+        "controller-manager.conf",
+        "scheduler.conf",
+        "bootstrap-kubelet.conf",
+    ] {
         remove(&Path::new("/etc/kubernetes").join(part));
     }
 }
@@ -107,11 +116,19 @@ fn remove_network() {
     remove(Path::new("/etc/cni/net.d"));
     let text = output_of(&["ip", "-j", "link", "show"]).unwrap_or_default();
     let links: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
-    let ours = |name: &str| name == "cni0" || name.starts_with("hz") || name.starts_with("veth") || name == "kube-ipvs0";
+    let ours =
+        |name: &str| name == "cni0" || name.starts_with("hz") || name.starts_with("veth") || name == "kube-ipvs0";
     for name in links.iter().filter_map(|link| link["ifname"].as_str()).filter(|name| ours(name)) {
         let _ = output_of(&["ip", "link", "delete", name]);
     }
-    for (family, table) in [(2, "kube-proxy"), (10, "kube-proxy"), (1, "netguard"), (2, "netguard"), (1, "hz-netguard"), (2, "hz-netguard")] {
+    for (family, table) in [
+        (2, "kube-proxy"),
+        (10, "kube-proxy"),
+        (1, "netguard"),
+        (2, "netguard"),
+        (1, "hz-netguard"),
+        (2, "hz-netguard"),
+    ] {
         kernel::remove_table(family, table);
     }
 }
@@ -140,4 +157,3 @@ fn remove(path: &Path) {
         Err(_) => Ok(()),
     };
 }
-

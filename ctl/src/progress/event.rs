@@ -4,11 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something that happened. The JSON form is an interface: fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "event",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     /// The work begins.
     RunStarted {

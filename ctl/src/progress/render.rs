@@ -28,11 +28,7 @@ impl Look {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     fn mark(&self, now: Now, at: Duration) -> String {
@@ -41,8 +37,7 @@ impl Look {
         } else {
             ["|", "/", "-", "\\", "|", "/", "-", "\\"]
         };
-        let pick =
-            |unicode: &'static str, ascii: &'static str| if self.unicode { unicode } else { ascii };
+        let pick = |unicode: &'static str, ascii: &'static str| if self.unicode { unicode } else { ascii };
         match now {
             Now::Waiting => self.paint("2", pick("·", ".")),
             Now::Running => self.paint("36", spinner[(at.as_millis() / 120 % 8) as usize]),
@@ -55,31 +50,15 @@ impl Look {
 }
 
 /// The live lines: one a host, then the bar. Never wider than the terminal, never higher.
-pub fn render(
-    state: &State,
-    at: Duration,
-    width: usize,
-    height: usize,
-    look: &Look,
-) -> Vec<String> {
+pub fn render(state: &State, at: Duration, width: usize, height: usize, look: &Look) -> Vec<String> {
     // One column stays free: some terminals wrap a line that fills the last.
     let width = width.saturating_sub(1).max(10);
     let (shown, hidden) = fitting(state, height.saturating_sub(2).max(1));
-    let longest = shown
-        .iter()
-        .map(|host| host.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let longest = shown.iter().map(|host| host.name.chars().count()).max().unwrap_or(0);
     let names = longest.min(width / 3);
-    let mut lines: Vec<String> = shown
-        .iter()
-        .map(|host| host_line(host, at, width, names, look))
-        .collect();
+    let mut lines: Vec<String> = shown.iter().map(|host| host_line(host, at, width, names, look)).collect();
     if hidden > 0 {
-        lines.push(fit(
-            &format!("  and {hidden} more that wait or are done"),
-            width,
-        ));
+        lines.push(fit(&format!("  and {hidden} more that wait or are done"), width));
     }
     lines.push(bar(state, at, width, look));
     lines
@@ -100,16 +79,10 @@ fn fitting(state: &State, room: usize) -> (Vec<&Host>, usize) {
     };
     let mut order: Vec<usize> = (0..state.hosts.len()).collect();
     order.sort_by_key(|index| rank(&state.hosts[*index]));
-    let mut kept: Vec<usize> = order
-        .into_iter()
-        .take(room.saturating_sub(1).max(1))
-        .collect();
+    let mut kept: Vec<usize> = order.into_iter().take(room.saturating_sub(1).max(1)).collect();
     kept.sort_unstable();
     let hidden = state.hosts.len() - kept.len();
-    (
-        kept.into_iter().map(|index| &state.hosts[index]).collect(),
-        hidden,
-    )
+    (kept.into_iter().map(|index| &state.hosts[index]).collect(), hidden)
 }
 
 fn host_line(host: &Host, at: Duration, width: usize, names: usize, look: &Look) -> String {
@@ -122,33 +95,18 @@ fn host_line(host: &Host, at: Duration, width: usize, names: usize, look: &Look)
     let fixed = 2 + names + 2;
     let room = width.saturating_sub(fixed + 2 + elapsed.len().max(6));
     if room < 8 {
-        let narrow = fit(
-            &format!("{} {}", host.name, host.step),
-            width.saturating_sub(2),
-        );
+        let narrow = fit(&format!("{} {}", host.name, host.step), width.saturating_sub(2));
         return format!("{} {narrow}", look.mark(host.now, at));
     }
     let (long, brief) = what(host);
-    let text = pad(
-        &fit(
-            if long.chars().count() <= room {
-                &long
-            } else {
-                &brief
-            },
-            room,
-        ),
-        room,
-    );
+    let text = pad(&fit(if long.chars().count() <= room { &long } else { &brief }, room), room);
     let text = match host.now {
         Now::Failed => look.paint("31", &text),
         Now::Waiting | Now::Between => look.paint("2", &text),
         _ => text,
     };
     let name = pad(&fit(&host.name, names), names);
-    format!("{} {name}  {text}  {elapsed:>6}", look.mark(host.now, at))
-        .trim_end()
-        .to_owned()
+    format!("{} {name}  {text}  {elapsed:>6}", look.mark(host.now, at)).trim_end().to_owned()
 }
 
 /// What it is at, and the same without the phase, for narrow terminals.
@@ -157,10 +115,7 @@ fn what(host: &Host) -> (String, String) {
     if host.phase.is_empty() || host.phase == host.step {
         return (brief.clone(), brief);
     }
-    (
-        sentence(host, &format!("{}: {}", host.phase, host.step)),
-        brief,
-    )
+    (sentence(host, &format!("{}: {}", host.phase, host.step)), brief)
 }
 
 fn sentence(host: &Host, step: &str) -> String {
@@ -187,48 +142,19 @@ fn bar(state: &State, at: Duration, width: usize, look: &Look) -> String {
     let fraction = state.fraction(at);
     let left = state.left(at);
     // To the second only when the end is near: a number that jumps is worse than a rough one.
-    let grain = if left > Duration::from_secs(90) {
-        10
-    } else {
-        1
-    };
-    let left = Duration::from_secs(left.as_secs_f64().ceil() as u64)
-        .as_secs()
-        .div_ceil(grain)
-        * grain;
-    let left = if left < 60 {
-        format!("{left}s")
-    } else {
-        short(Duration::from_secs(left))
-    };
-    let percent = format!(
-        "{:3.0} %",
-        (fraction * 100.0).min(99.0_f64.max(fraction.floor() * 100.0))
-    );
-    let words = [
-        format!("{percent}  {}  about {left} left", short(at)),
-        format!("{percent}  {left} left"),
-        percent,
-    ];
-    let fits = words
-        .iter()
-        .find(|words| words.len() + 12 <= width)
-        .unwrap_or(&words[2]);
+    let grain = if left > Duration::from_secs(90) { 10 } else { 1 };
+    let left = Duration::from_secs(left.as_secs_f64().ceil() as u64).as_secs().div_ceil(grain) * grain;
+    let left = if left < 60 { format!("{left}s") } else { short(Duration::from_secs(left)) };
+    let percent = format!("{:3.0} %", (fraction * 100.0).min(99.0_f64.max(fraction.floor() * 100.0)));
+    let words = [format!("{percent}  {}  about {left} left", short(at)), format!("{percent}  {left} left"), percent];
+    let fits = words.iter().find(|words| words.len() + 12 <= width).unwrap_or(&words[2]);
     let room = width.saturating_sub(fits.len() + 2).min(50);
     if room < 4 {
         return fit(fits, width);
     }
     let full = (fraction * room as f64).floor() as usize;
-    let (on, off) = if look.unicode {
-        ("█", "░")
-    } else {
-        ("#", ".")
-    };
-    format!(
-        "{}{}  {fits}",
-        look.paint("32", &on.repeat(full)),
-        look.paint("2", &off.repeat(room - full))
-    )
+    let (on, off) = if look.unicode { ("█", "░") } else { ("#", ".") };
+    format!("{}{}  {fits}", look.paint("32", &on.repeat(full)), look.paint("2", &off.repeat(room - full)))
 }
 
 /// The line an event leaves behind for good, if any.
@@ -237,28 +163,11 @@ pub(super) fn lasting(event: &Event, look: &Look) -> Option<String> {
     match event {
         Event::PhaseFinished { phase, took } => {
             let took = Duration::try_from_secs_f64(*took).unwrap_or_default();
-            Some(format!(
-                "{} {phase} {}",
-                look.mark(Now::Done, at),
-                look.paint("2", &format!("({})", short(took)))
-            ))
+            Some(format!("{} {phase} {}", look.mark(Now::Done, at), look.paint("2", &format!("({})", short(took)))))
         }
-        Event::StepFailed {
-            host,
-            phase,
-            step,
-            cause,
-            ..
-        } => {
-            let whose = if host == CLUSTER {
-                String::new()
-            } else {
-                format!("{host}: ")
-            };
-            Some(format!(
-                "{} {whose}{phase}: {step} failed: {cause}",
-                look.mark(Now::Failed, at)
-            ))
+        Event::StepFailed { host, phase, step, cause, .. } => {
+            let whose = if host == CLUSTER { String::new() } else { format!("{host}: ") };
+            Some(format!("{} {whose}{phase}: {step} failed: {cause}", look.mark(Now::Failed, at)))
         }
         Event::Note { text } => Some(text.clone()),
         _ => None,

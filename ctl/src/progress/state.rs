@@ -57,21 +57,14 @@ struct Step {
 #[derive(Clone, Debug)]
 enum Stage {
     Ahead,
-    Running {
-        since: Duration,
-        fraction: Option<f64>,
-    },
+    Running { since: Duration, fraction: Option<f64> },
     Over,
 }
 
 impl State {
     /// Before the first step.
     pub fn new(plan: &Plan) -> Self {
-        let mut state = State {
-            hosts: Vec::new(),
-            steps: Vec::new(),
-            expected: Duration::ZERO,
-        };
+        let mut state = State { hosts: Vec::new(), steps: Vec::new(), expected: Duration::ZERO };
         for planned in &plan.steps {
             state.host(&planned.host);
             state.steps.push(Step {
@@ -82,10 +75,7 @@ impl State {
                 stage: Stage::Ahead,
             });
         }
-        state.expected = plan
-            .expected
-            .unwrap_or_else(|| state.weight() / 3)
-            .max(Duration::from_millis(1));
+        state.expected = plan.expected.unwrap_or_else(|| state.weight() / 3).max(Duration::from_millis(1));
         state
     }
 
@@ -98,28 +88,11 @@ impl State {
     pub fn apply(&mut self, event: &Event, at: Duration) {
         match event {
             Event::StepStarted { host, phase, step } => {
-                self.stage(
-                    host,
-                    phase,
-                    step,
-                    Stage::Running {
-                        since: at,
-                        fraction: None,
-                    },
-                );
+                self.stage(host, phase, step, Stage::Running { since: at, fraction: None });
                 let host = self.host(host);
-                *host = Host {
-                    name: host.name.clone(),
-                    ..Host::running(phase, step, at)
-                };
+                *host = Host { name: host.name.clone(), ..Host::running(phase, step, at) };
             }
-            Event::StepProgress {
-                host,
-                phase,
-                step,
-                fraction,
-                bytes,
-            } => {
+            Event::StepProgress { host, phase, step, fraction, bytes } => {
                 self.further(host, phase, step, *fraction);
                 self.current(host, phase, step, |host| {
                     host.fraction = Some(*fraction);
@@ -127,36 +100,16 @@ impl State {
                     host.cause = None;
                 });
             }
-            Event::StepRetried {
-                host,
-                phase,
-                step,
-                cause,
-            } => {
+            Event::StepRetried { host, phase, step, cause } => {
                 self.current(host, phase, step, |host| host.cause = Some(cause.clone()));
             }
-            Event::StepFinished {
-                host,
-                phase,
-                step,
-                took,
-                ..
-            } => {
+            Event::StepFinished { host, phase, step, took, .. } => {
                 self.stage(host, phase, step, Stage::Over);
-                let more = self
-                    .steps
-                    .iter()
-                    .any(|other| other.host == *host && !matches!(other.stage, Stage::Over));
+                let more = self.steps.iter().any(|other| other.host == *host && !matches!(other.stage, Stage::Over));
                 let now = if more { Now::Between } else { Now::Done };
                 self.end(host, phase, step, *took, now, None);
             }
-            Event::StepFailed {
-                host,
-                phase,
-                step,
-                took,
-                cause,
-            } => {
+            Event::StepFailed { host, phase, step, took, cause } => {
                 self.stage(host, phase, step, Stage::Over);
                 self.end(host, phase, step, *took, Now::Failed, Some(cause.clone()));
             }
@@ -164,21 +117,15 @@ impl State {
                 self.stage(host, phase, step, Stage::Over);
                 self.current(host, phase, step, |host| host.now = Now::Stopped);
             }
-            Event::RunStarted { .. }
-            | Event::PhaseFinished { .. }
-            | Event::Note { .. }
-            | Event::RunFinished { .. } => {}
+            Event::RunStarted { .. } | Event::PhaseFinished { .. } | Event::Note { .. } | Event::RunFinished { .. } => {
+            }
         }
     }
 
     /// How much of the work is done, 0 to 1.
     pub fn fraction(&self, at: Duration) -> f64 {
         let weight = self.weight().as_secs_f64();
-        if weight == 0.0 {
-            0.0
-        } else {
-            (self.done(at) / weight).clamp(0.0, 1.0)
-        }
+        if weight == 0.0 { 0.0 } else { (self.done(at) / weight).clamp(0.0, 1.0) }
     }
 
     /// The time left: what is left of the steps, at the pace measured so far; at first at the pace expected.
@@ -186,11 +133,7 @@ impl State {
         let (weight, done) = (self.weight().as_secs_f64(), self.done(at));
         let expected_pace = weight / self.expected.as_secs_f64();
         let pace = (done + TRUST * expected_pace) / (at.as_secs_f64() + TRUST);
-        if pace > 0.0 {
-            Duration::from_secs_f64(((weight - done) / pace).max(0.0))
-        } else {
-            self.expected
-        }
+        if pace > 0.0 { Duration::from_secs_f64(((weight - done) / pace).max(0.0)) } else { self.expected }
     }
 
     fn weight(&self) -> Duration {
@@ -201,38 +144,24 @@ impl State {
         let share = |step: &Step| match step.stage {
             Stage::Ahead => 0.0,
             Stage::Over => 1.0,
-            Stage::Running {
-                fraction: Some(fraction),
-                ..
-            } => fraction,
+            Stage::Running { fraction: Some(fraction), .. } => fraction,
             // Later than expected is not done.
             Stage::Running { since, .. } => {
                 (at.saturating_sub(since).as_secs_f64() / step.expected.as_secs_f64()).min(0.95)
             }
         };
-        self.steps
-            .iter()
-            .map(|step| share(step) * step.expected.as_secs_f64())
-            .sum()
+        self.steps.iter().map(|step| share(step) * step.expected.as_secs_f64()).sum()
     }
 
     fn host(&mut self, name: &str) -> &mut Host {
-        let index = self
-            .hosts
-            .iter()
-            .position(|host| host.name == name)
-            .unwrap_or_else(|| {
-                let host = Host {
-                    name: name.to_owned(),
-                    now: Now::Waiting,
-                    ..Host::running("", "", Duration::ZERO)
-                };
-                // The cluster stands below its hosts.
-                let last_is_cluster = self.hosts.last().is_some_and(|host| host.name == CLUSTER);
-                let index = self.hosts.len() - usize::from(last_is_cluster);
-                self.hosts.insert(index, host);
-                index
-            });
+        let index = self.hosts.iter().position(|host| host.name == name).unwrap_or_else(|| {
+            let host = Host { name: name.to_owned(), now: Now::Waiting, ..Host::running("", "", Duration::ZERO) };
+            // The cluster stands below its hosts.
+            let last_is_cluster = self.hosts.last().is_some_and(|host| host.name == CLUSTER);
+            let index = self.hosts.len() - usize::from(last_is_cluster);
+            self.hosts.insert(index, host);
+            index
+        });
         &mut self.hosts[index]
     }
 
@@ -244,15 +173,7 @@ impl State {
         }
     }
 
-    fn end(
-        &mut self,
-        host: &str,
-        phase: &str,
-        step: &str,
-        took: f64,
-        now: Now,
-        cause: Option<String>,
-    ) {
+    fn end(&mut self, host: &str, phase: &str, step: &str, took: f64, now: Now, cause: Option<String>) {
         let others = self.running(host);
         let host = self.host(host);
         if host.now == Now::Failed {
@@ -262,14 +183,8 @@ impl State {
             && let Some((phase, step, since, fraction)) = others
         {
             // Steps of one host may run side by side: show one that still does.
-            if host.now != Now::Running
-                || !matches!((&host.phase, &host.step), (p, s) if *p == phase && *s == step)
-            {
-                *host = Host {
-                    name: host.name.clone(),
-                    fraction,
-                    ..Host::running(&phase, &step, since)
-                };
+            if host.now != Now::Running || !matches!((&host.phase, &host.step), (p, s) if *p == phase && *s == step) {
+                *host = Host { name: host.name.clone(), fraction, ..Host::running(&phase, &step, since) };
             }
             return;
         }
@@ -281,15 +196,10 @@ impl State {
     }
 
     fn running(&self, host: &str) -> Option<(String, String, Duration, Option<f64>)> {
-        self.steps
-            .iter()
-            .filter(|step| step.host == host)
-            .find_map(|step| match step.stage {
-                Stage::Running { since, fraction } => {
-                    Some((step.phase.clone(), step.step.clone(), since, fraction))
-                }
-                _ => None,
-            })
+        self.steps.iter().filter(|step| step.host == host).find_map(|step| match step.stage {
+            Stage::Running { since, fraction } => Some((step.phase.clone(), step.step.clone(), since, fraction)),
+            _ => None,
+        })
     }
 
     fn stage(&mut self, host: &str, phase: &str, step: &str, stage: Stage) {
@@ -307,19 +217,13 @@ impl State {
     }
 
     fn further(&mut self, host: &str, phase: &str, step: &str, to: f64) {
-        if let Some(Step {
-            stage: Stage::Running { fraction, .. },
-            ..
-        }) = self.step(host, phase, step)
-        {
+        if let Some(Step { stage: Stage::Running { fraction, .. }, .. }) = self.step(host, phase, step) {
             *fraction = Some(to.clamp(0.0, 1.0));
         }
     }
 
     fn step(&mut self, host: &str, phase: &str, step: &str) -> Option<&mut Step> {
-        self.steps
-            .iter_mut()
-            .find(|known| known.host == host && known.phase == phase && known.step == step)
+        self.steps.iter_mut().find(|known| known.host == host && known.phase == phase && known.step == step)
     }
 }
 

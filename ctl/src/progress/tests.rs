@@ -1,10 +1,7 @@
 use super::*;
 use crate::printer::Output;
 
-const PLAIN: Look = Look {
-    colour: false,
-    unicode: true,
-};
+const PLAIN: Look = Look { colour: false, unicode: true };
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -21,21 +18,11 @@ fn three_hosts() -> Plan {
 }
 
 fn started(host: &str, phase: &str, step: &str) -> Event {
-    Event::StepStarted {
-        host: host.into(),
-        phase: phase.into(),
-        step: step.into(),
-    }
+    Event::StepStarted { host: host.into(), phase: phase.into(), step: step.into() }
 }
 
 fn finished(host: &str, phase: &str, step: &str, took: f64) -> Event {
-    Event::StepFinished {
-        host: host.into(),
-        phase: phase.into(),
-        step: step.into(),
-        took,
-        changed: true,
-    }
+    Event::StepFinished { host: host.into(), phase: phase.into(), step: step.into(), took, changed: true }
 }
 
 fn under_way() -> State {
@@ -105,33 +92,17 @@ fn at_40_columns_the_step_and_the_time_left_are_still_there() {
 #[test]
 fn a_low_terminal_shows_who_failed_and_who_works_first() {
     let lines = render(&under_way(), seconds(10), 80, 5, &PLAIN);
-    assert!(
-        lines.iter().any(|line| line.contains("worker-1")),
-        "{lines:#?}"
-    );
-    assert!(
-        lines.iter().any(|line| line.contains("worker-2")),
-        "{lines:#?}"
-    );
-    assert!(
-        lines.iter().any(|line| line.contains("and 2 more")),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().any(|line| line.contains("worker-1")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("worker-2")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("and 2 more")), "{lines:#?}");
 }
 
 #[test]
 fn without_unicode_or_colour_only_ascii_is_drawn() {
-    let look = Look {
-        colour: false,
-        unicode: false,
-    };
+    let look = Look { colour: false, unicode: false };
     let mut state = State::new(&three_hosts());
     state.apply(&started("cp-1", "images", "import"), seconds(0));
-    assert!(
-        render(&state, seconds(1), 80, 24, &look)
-            .iter()
-            .all(|line| line.is_ascii())
-    );
+    assert!(render(&state, seconds(1), 80, 24, &look).iter().all(|line| line.is_ascii()));
 }
 
 #[test]
@@ -145,10 +116,7 @@ fn the_bar_never_goes_back_while_steps_run_and_is_full_only_at_the_end() {
         last = now;
     }
     for planned in three_hosts().steps {
-        state.apply(
-            &finished(&planned.host, &planned.phase, &planned.step, 1.0),
-            seconds(300),
-        );
+        state.apply(&finished(&planned.host, &planned.phase, &planned.step, 1.0), seconds(300));
     }
     assert_eq!(state.fraction(seconds(300)), 1.0);
     assert_eq!(state.left(seconds(300)), Duration::ZERO);
@@ -156,10 +124,7 @@ fn the_bar_never_goes_back_while_steps_run_and_is_full_only_at_the_end() {
 
 #[test]
 fn time_left_starts_from_what_is_expected_and_follows_what_is_measured() {
-    let plan = Plan {
-        expected: Some(seconds(40)),
-        ..three_hosts()
-    };
+    let plan = Plan { expected: Some(seconds(40)), ..three_hosts() };
     let mut state = State::new(&plan);
     assert_eq!(state.left(Duration::ZERO).as_secs(), 40);
     // Twice as slow as expected: a quarter of the weight after 20 s of 40.
@@ -175,10 +140,7 @@ fn steps_of_one_host_may_run_side_by_side() {
     state.apply(&started("cp-1", "platform", "gateway"), seconds(1));
     state.apply(&finished("cp-1", "platform", "gateway", 1.0), seconds(2));
     let line = render(&state, seconds(3), 80, 24, &PLAIN).remove(0);
-    assert!(
-        line.contains("platform: storage") && line.ends_with("3.0s"),
-        "{line}"
-    );
+    assert!(line.contains("platform: storage") && line.ends_with("3.0s"), "{line}");
 }
 
 #[test]
@@ -206,23 +168,12 @@ fn away_from_a_terminal_each_event_is_one_line_of_json_on_stderr() {
     let progress = Progress::start(&printer, three_hosts());
     progress.step("cp-1", "images", "import").finish(true);
     drop(progress.step("worker-1", "images", "import"));
-    progress
-        .step("worker-2", "images", "import")
-        .fail("no space left");
+    progress.step("worker-2", "images", "import").fail("no space left");
     progress.finish(false);
-    let events: Vec<Stamped> = captured
-        .stderr()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let events: Vec<Stamped> = captured.stderr().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<String> = events
         .iter()
-        .map(|stamped| {
-            serde_json::to_value(&stamped.event).unwrap()["event"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|stamped| serde_json::to_value(&stamped.event).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(
         kinds,

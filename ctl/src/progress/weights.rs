@@ -20,19 +20,12 @@ impl Weights {
         let mut weights = Weights::default();
         for line in journal.lines().map_while(Result::ok) {
             match serde_json::from_str::<Stamped>(&line).map(|stamped| stamped.event) {
-                Ok(Event::StepFinished {
-                    host,
-                    phase,
-                    step,
-                    took,
-                    changed: true,
-                }) if took.is_finite() && took >= 0.0 => {
+                Ok(Event::StepFinished { host, phase, step, took, changed: true })
+                    if took.is_finite() && took >= 0.0 =>
+                {
                     weights.steps.insert((host, phase, step), took);
                 }
-                Ok(Event::RunFinished {
-                    took,
-                    succeeded: true,
-                }) if took.is_finite() && took >= 0.0 => {
+                Ok(Event::RunFinished { took, succeeded: true }) if took.is_finite() && took >= 0.0 => {
                     weights.total = Some(took);
                 }
                 _ => {}
@@ -45,12 +38,8 @@ impl Weights {
     pub fn of(&self, host: &str, phase: &str, step: &str) -> Option<Duration> {
         let key = (host.to_owned(), phase.to_owned(), step.to_owned());
         let seconds = self.steps.get(&key).copied().or_else(|| {
-            let same: Vec<f64> = self
-                .steps
-                .iter()
-                .filter(|((_, p, s), _)| p == phase && s == step)
-                .map(|(_, took)| *took)
-                .collect();
+            let same: Vec<f64> =
+                self.steps.iter().filter(|((_, p, s), _)| p == phase && s == step).map(|(_, took)| *took).collect();
             (!same.is_empty()).then(|| same.iter().sum::<f64>() / same.len() as f64)
         })?;
         Duration::try_from_secs_f64(seconds).ok()
@@ -58,7 +47,6 @@ impl Weights {
 
     /// How long all of it took.
     pub fn total(&self) -> Option<Duration> {
-        self.total
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        self.total.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 }

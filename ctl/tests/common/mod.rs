@@ -22,10 +22,7 @@ pub fn hzctl(directory: &Path) -> Command {
 
 /// Run it to its end.
 pub fn run(directory: &Path, arguments: &[&str]) -> Output {
-    hzctl(directory)
-        .args(arguments)
-        .output()
-        .expect("hzctl starts")
+    hzctl(directory).args(arguments).output().expect("hzctl starts")
 }
 
 /// Run it with this on standard input.
@@ -37,12 +34,7 @@ pub fn run_with_input(directory: &Path, arguments: &[&str], input: &[u8]) -> Out
         .stderr(Stdio::piped())
         .spawn()
         .expect("hzctl starts");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(input)
-        .expect("hzctl reads");
+    child.stdin.take().expect("piped").write_all(input).expect("hzctl reads");
     child.wait_with_output().expect("hzctl ends")
 }
 
@@ -58,25 +50,17 @@ pub fn err(output: &Output) -> String {
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies in the repository")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").to_owned()
 }
 
 /// A directory with the files that the corpus names. Their modes matter, and git keeps none.
 pub fn site() -> tempfile::TempDir {
     let site = tempfile::tempdir().expect("a directory");
-    let key =
-        "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a real one\n-----END OPENSSH PRIVATE KEY-----\n";
+    let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a real one\n-----END OPENSSH PRIVATE KEY-----\n";
     let files = [
         ("id_ed25519", key, 0o600),
         ("id_open", key, 0o644),
-        (
-            "id_ed25519.pub",
-            "ssh-ed25519 AAAA someone@somewhere\n",
-            0o600,
-        ),
+        ("id_ed25519.pub", "ssh-ed25519 AAAA someone@somewhere\n", 0o600),
         ("notes.txt", "remember the milk\n", 0o600),
         ("known_hosts", "10.77.0.11 ssh-ed25519 AAAA\n", 0o644),
         ("hospital.yaml", "kind: Hospital\n", 0o644),

@@ -74,17 +74,9 @@ impl App {
             .layer(middleware::from_fn(log))
             .route("/livez", get(async || "ok"))
             .route("/readyz", get(readyz))
-            .fallback(async || {
-                Problem::new(
-                    StatusCode::NOT_FOUND,
-                    "there is nothing here; try /appointments",
-                )
-            })
+            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here; try /appointments"))
             .method_not_allowed_fallback(async || {
-                Problem::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "this method does not fit here",
-                )
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this method does not fit here")
             })
             .layer(DefaultBodyLimit::max(16 * 1024))
             .with_state(self.clone())
@@ -105,12 +97,7 @@ async fn book(
     let booked = Appointment::from_request(&body).map_err(Problem::fields)?;
     app.0.store.add(&booked).await?;
     let location = format!("/appointments/{}", booked.id);
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        Json(booked),
-    )
-        .into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(booked)).into_response())
 }
 
 async fn read(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
@@ -125,14 +112,9 @@ async fn read(State(app): State<App>, Path(id): Path<String>) -> Result<Response
     Ok(([(X_CACHE, "miss")], Json(appointment)).into_response())
 }
 
-async fn find(
-    State(app): State<App>,
-    Query(search): Query<Search>,
-) -> Result<Json<Vec<Appointment>>, Problem> {
+async fn find(State(app): State<App>, Query(search): Query<Search>) -> Result<Json<Vec<Appointment>>, Problem> {
     let wrong = |detail: String| Problem::fields(vec![FieldError::new("patient", detail)]);
-    let patient = search
-        .patient
-        .ok_or_else(|| wrong("is required: /appointments?patient=P-1001".into()))?;
+    let patient = search.patient.ok_or_else(|| wrong("is required: /appointments?patient=P-1001".into()))?;
     let patient = words(&patient, 64).map_err(wrong)?;
     Ok(Json(app.0.store.of_patient(&patient).await?))
 }
@@ -151,40 +133,17 @@ async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<Status
 async fn readyz(State(app): State<App>) -> Response {
     let parts = &app.0;
     let (database, cache) = tokio::join!(parts.store.ready(), parts.cache.ready());
-    let (prepared, leaving) = (
-        parts.prepared.load(Ordering::Relaxed),
-        parts.leaving.load(Ordering::Relaxed),
-    );
-    let code = if database && prepared && !leaving {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        code,
-        Json(
-            json!({ "database": database, "table": prepared, "cache": cache, "leaving": leaving }),
-        ),
-    )
-        .into_response()
+    let (prepared, leaving) = (parts.prepared.load(Ordering::Relaxed), parts.leaving.load(Ordering::Relaxed));
+    let code = if database && prepared && !leaving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "database": database, "table": prepared, "cache": cache, "leaving": leaving }))).into_response()
 }
 
 /// One line a request, without ids and query: who is whose patient does not belong into logs.
 async fn log(request: Request, next: Next) -> Response {
     let (method, begun) = (request.method().clone(), Instant::now());
-    let route = if request.uri().path() == "/appointments" {
-        "/appointments"
-    } else {
-        "/appointments/{id}"
-    };
+    let route = if request.uri().path() == "/appointments" { "/appointments" } else { "/appointments/{id}" };
     let response = next.run(request).await;
-    let (status, cache) = (
-        response.status().as_u16(),
-        response
-            .headers()
-            .get(X_CACHE)
-            .and_then(|v| v.to_str().ok()),
-    );
+    let (status, cache) = (response.status().as_u16(), response.headers().get(X_CACHE).and_then(|v| v.to_str().ok()));
     tracing::info!(%method, route, status, cache, ms = begun.elapsed().as_millis() as u64, "request");
     response
 }

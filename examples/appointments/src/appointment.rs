@@ -22,20 +22,13 @@ impl Appointment {
     /// Reads a booking. Every field that is wrong is named, not only the first.
     pub fn from_request(body: &[u8]) -> Result<Self, Vec<FieldError>> {
         let whole = |detail: &str| vec![FieldError::new("", detail)];
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|e| whole(&format!("the body is not JSON: {e}")))?;
+        let value: Value = serde_json::from_slice(body).map_err(|e| whole(&format!("the body is not JSON: {e}")))?;
         let Value::Object(fields) = value else {
             return Err(whole("the body must be a JSON object"));
         };
         let mut errors = Vec::new();
-        for name in fields
-            .keys()
-            .filter(|name| !["patient", "clinic", "at"].contains(&name.as_str()))
-        {
-            errors.push(FieldError::new(
-                name,
-                "there is no such field; known are patient, clinic and at",
-            ));
+        for name in fields.keys().filter(|name| !["patient", "clinic", "at"].contains(&name.as_str())) {
+            errors.push(FieldError::new(name, "there is no such field; known are patient, clinic and at"));
         }
         let mut text = |name: &str, longest: usize| {
             match fields.get(name) {
@@ -47,18 +40,11 @@ impl Appointment {
             .ok()
         };
         let (patient, clinic, at) = (text("patient", 64), text("clinic", 128), text("at", 64));
-        let at = at.and_then(|at| {
-            moment(&at)
-                .map_err(|detail| errors.push(FieldError::new("at", detail)))
-                .ok()
-        });
+        let at = at.and_then(|at| moment(&at).map_err(|detail| errors.push(FieldError::new("at", detail))).ok());
         match (patient, clinic, at) {
-            (Some(patient), Some(clinic), Some(at)) if errors.is_empty() => Ok(Self {
-                id: new_id(),
-                patient,
-                clinic,
-                at,
-            }),
+            (Some(patient), Some(clinic), Some(at)) if errors.is_empty() => {
+                Ok(Self { id: new_id(), patient, clinic, at })
+            }
             _ => Err(errors),
         }
     }
@@ -86,9 +72,8 @@ pub fn words(text: &str, longest: usize) -> Result<String, String> {
 
 /// A moment with its offset, brought to UTC.
 fn moment(text: &str) -> Result<String, String> {
-    let moment: jiff::Timestamp = text.parse().map_err(|_| {
-        "must be a time with its offset, such as 2027-03-01T09:30:00+01:00".to_owned()
-    })?;
+    let moment: jiff::Timestamp =
+        text.parse().map_err(|_| "must be a time with its offset, such as 2027-03-01T09:30:00+01:00".to_owned())?;
     let year = moment.to_zoned(jiff::tz::TimeZone::UTC).year();
     if (2000..2200).contains(&year) {
         Ok(moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
@@ -99,17 +84,9 @@ fn moment(text: &str) -> Result<String, String> {
 
 /// A random UUID (version 4). Made here, not by the database, so that writing it twice writes it once.
 fn new_id() -> String {
-    let bits: u128 =
-        (rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let bits: u128 = (rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-")
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]
@@ -117,21 +94,14 @@ mod tests {
     use super::*;
 
     fn wrong(body: &str) -> Vec<(String, String)> {
-        Appointment::from_request(body.as_bytes())
-            .unwrap_err()
-            .into_iter()
-            .map(|e| (e.field, e.detail))
-            .collect()
+        Appointment::from_request(body.as_bytes()).unwrap_err().into_iter().map(|e| (e.field, e.detail)).collect()
     }
 
     #[test]
     fn a_booking_comes_out_trimmed_and_in_utc() {
         let body = r#"{"patient": " P-1001 ", "clinic": "Kardiologie", "at": "2027-03-01T09:30:00+01:00"}"#;
         let booked = Appointment::from_request(body.as_bytes()).unwrap();
-        assert_eq!(
-            (booked.patient.as_str(), booked.at.as_str()),
-            ("P-1001", "2027-03-01T08:30:00Z")
-        );
+        assert_eq!((booked.patient.as_str(), booked.at.as_str()), ("P-1001", "2027-03-01T08:30:00Z"));
         assert!(is_id(&booked.id), "{}", booked.id);
         assert_eq!(&booked.id[14..15], "4");
     }
@@ -147,10 +117,7 @@ mod tests {
 
     #[test]
     fn a_time_without_an_offset_is_refused() {
-        assert_eq!(
-            wrong(r#"{"patient": "p", "clinic": "c", "at": "2027-03-01T09:30:00"}"#)[0].0,
-            "at"
-        );
+        assert_eq!(wrong(r#"{"patient": "p", "clinic": "c", "at": "2027-03-01T09:30:00"}"#)[0].0, "at");
     }
 
     #[test]
@@ -161,11 +128,7 @@ mod tests {
 
     #[test]
     fn long_and_strange_texts_are_refused() {
-        assert!(
-            words(&"x".repeat(65), 64)
-                .unwrap_err()
-                .contains("65 characters")
-        );
+        assert!(words(&"x".repeat(65), 64).unwrap_err().contains("65 characters"));
         assert!(words("a\u{7}b", 64).is_err());
         assert!(words("Müller, 李", 64).is_ok());
     }

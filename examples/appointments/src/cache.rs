@@ -34,10 +34,7 @@ struct Link {
 impl Cache {
     /// A cache that connects when it is needed.
     pub fn new(info: Option<ConnectionInfo>) -> Self {
-        Self {
-            client: info.and_then(|info| Client::open(info).ok()),
-            link: Mutex::default(),
-        }
+        Self { client: info.and_then(|info| Client::open(info).ok()), link: Mutex::default() }
     }
 
     /// An appointment, if it is here.
@@ -52,23 +49,14 @@ impl Cache {
             return;
         };
         let mut set = redis::cmd("SET");
-        let _: Option<Option<String>> = self
-            .ask(
-                set.arg(key(&appointment.id))
-                    .arg(text)
-                    .arg("NX")
-                    .arg("EX")
-                    .arg(LIFE),
-            )
-            .await;
+        let _: Option<Option<String>> =
+            self.ask(set.arg(key(&appointment.id)).arg(text).arg("NX").arg("EX").arg(LIFE)).await;
     }
 
     /// Forgets an appointment that was removed. False if a copy may be left, for as long as entries live.
     pub async fn forget(&self, id: &str) -> bool {
         let mut set = redis::cmd("SET");
-        let done: Option<Option<String>> = self
-            .ask(set.arg(key(id)).arg(REMOVED).arg("EX").arg(GRAVE))
-            .await;
+        let done: Option<Option<String>> = self.ask(set.arg(key(id)).arg(REMOVED).arg("EX").arg(GRAVE)).await;
         done.is_some() || self.client.is_none()
     }
 
@@ -97,18 +85,11 @@ impl Cache {
         if link.failed.is_some_and(|failed| failed.elapsed() < REST) {
             return None;
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER))
-            .set_response_timeout(Some(ANSWER));
-        match client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-        {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(ANSWER)).set_response_timeout(Some(ANSWER));
+        match client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
-                *link = Link {
-                    connection: Some(connection.clone()),
-                    failed: None,
-                };
+                *link = Link { connection: Some(connection.clone()), failed: None };
                 Some(connection)
             }
             Err(error) => {
@@ -122,10 +103,7 @@ impl Cache {
     /// Drops the connection: a broken one, or one to a server that is no longer the master.
     async fn rest(&self, error: &RedisError) {
         tracing::warn!(reason = %error, "the cache failed; reading from the database");
-        *self.link.lock().await = Link {
-            connection: None,
-            failed: Some(Instant::now()),
-        };
+        *self.link.lock().await = Link { connection: None, failed: Some(Instant::now()) };
     }
 }
 

@@ -62,22 +62,15 @@ fn cache(get: &impl Fn(&str) -> Option<String>) -> Result<Option<redis::Connecti
     if let Some(password) = get("CACHE_PASSWORD") {
         settings = settings.set_password(password);
     }
-    let info =
-        redis::IntoConnectionInfo::into_connection_info(redis::ConnectionAddr::Tcp(host, port))
-            .map_err(|e| format!("CACHE_HOST or CACHE_PORT cannot be used: {e}"))?;
+    let info = redis::IntoConnectionInfo::into_connection_info(redis::ConnectionAddr::Tcp(host, port))
+        .map_err(|e| format!("CACHE_HOST or CACHE_PORT cannot be used: {e}"))?;
     Ok(Some(info.set_redis_settings(settings)))
 }
 
-fn number<T: std::str::FromStr>(
-    get: &impl Fn(&str) -> Option<String>,
-    name: &str,
-    default: T,
-) -> Result<T, String> {
+fn number<T: std::str::FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, default: T) -> Result<T, String> {
     match get(name) {
         None => Ok(default),
-        Some(text) => text
-            .parse()
-            .map_err(|_| format!("{name} is `{text}`, which is not a number that fits")),
+        Some(text) => text.parse().map_err(|_| format!("{name} is `{text}`, which is not a number that fits")),
     }
 }
 
@@ -86,18 +79,10 @@ mod tests {
     use super::*;
 
     fn settings(extra: &[(&str, &str)]) -> Result<Config, String> {
-        let base = [
-            ("DATABASE_HOST", "db"),
-            ("DATABASE_NAME", "a"),
-            ("DATABASE_USER", "u"),
-            ("DATABASE_PASSWORD", "p"),
-        ];
+        let base =
+            [("DATABASE_HOST", "db"), ("DATABASE_NAME", "a"), ("DATABASE_USER", "u"), ("DATABASE_PASSWORD", "p")];
         let all: std::collections::BTreeMap<_, _> = base.iter().chain(extra).copied().collect();
-        Config::from(|name| {
-            all.get(name)
-                .filter(|value| !value.is_empty())
-                .map(|value| (*value).to_owned())
-        })
+        Config::from(|name| all.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned()))
     }
 
     #[test]
@@ -109,19 +94,13 @@ mod tests {
 
     #[test]
     fn a_missing_database_is_named() {
-        assert_eq!(
-            settings(&[("DATABASE_HOST", "")]).unwrap_err(),
-            "DATABASE_HOST is not set"
-        );
+        assert_eq!(settings(&[("DATABASE_HOST", "")]).unwrap_err(), "DATABASE_HOST is not set");
     }
 
     #[test]
     fn a_wrong_number_is_named() {
         let error = settings(&[("DATABASE_PORT", "many")]).unwrap_err();
-        assert_eq!(
-            error,
-            "DATABASE_PORT is `many`, which is not a number that fits"
-        );
+        assert_eq!(error, "DATABASE_PORT is `many`, which is not a number that fits");
     }
 
     #[test]

@@ -27,33 +27,19 @@ pub struct FieldError {
 impl FieldError {
     /// A field and what is wrong with it.
     pub fn new(field: &str, detail: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            detail: detail.into(),
-        }
+        Self { field: field.into(), detail: detail.into() }
     }
 }
 
 impl Problem {
     /// A problem with a status.
     pub fn new(code: StatusCode, title: impl Into<String>) -> Self {
-        Self {
-            code,
-            status: code.as_u16(),
-            title: title.into(),
-            errors: Vec::new(),
-        }
+        Self { code, status: code.as_u16(), title: title.into(), errors: Vec::new() }
     }
 
     /// Some fields are wrong.
     pub fn fields(errors: Vec<FieldError>) -> Self {
-        Self {
-            errors,
-            ..Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "some fields are not right",
-            )
-        }
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are not right") }
     }
 
     /// There is no such appointment.
@@ -63,26 +49,16 @@ impl Problem {
 
     /// The database is away.
     pub fn unavailable() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database is not reachable at the moment; try again",
-        )
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is not reachable at the moment; try again")
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (
-            self.code,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            body,
-        )
-            .into_response();
+        let mut response = (self.code, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if self.code == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
         }
         response
     }

@@ -17,8 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
-const COLUMNS: &str =
-    r#"id, patient, clinic, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
+const COLUMNS: &str = r#"id, patient, clinic, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
 
 /// The database did not answer in time.
 #[derive(Debug)]
@@ -34,11 +33,7 @@ pub struct Store {
 impl Store {
     /// A store that connects when it is needed.
     pub fn new(config: Config, connections: usize) -> Self {
-        Self {
-            config,
-            permits: Semaphore::new(connections.max(1)),
-            idle: Mutex::default(),
-        }
+        Self { config, permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
     }
 
     /// Makes the table. Copies of the service may do so at once, which only a lock makes safe.
@@ -54,19 +49,14 @@ impl Store {
 
     /// Whether the database answers now.
     pub async fn ready(&self) -> bool {
-        matches!(
-            timeout(Duration::from_secs(2), self.once("SELECT 1", &[])).await,
-            Ok(Ok(_))
-        )
+        matches!(timeout(Duration::from_secs(2), self.once("SELECT 1", &[])).await, Ok(Ok(_)))
     }
 
     /// Keeps an appointment. Its id is ours, so a second try after a lost answer changes nothing.
     pub async fn add(&self, new: &Appointment) -> Result<(), Unavailable> {
         let sql = "INSERT INTO appointments (id, patient, clinic, at)
                    VALUES ($1, $2, $3, $4::text::timestamptz) ON CONFLICT (id) DO NOTHING";
-        self.run(sql, &[&new.id, &new.patient, &new.clinic, &new.at])
-            .await
-            .map(drop)
+        self.run(sql, &[&new.id, &new.patient, &new.clinic, &new.at]).await.map(drop)
     }
 
     /// An appointment by id.
@@ -77,34 +67,18 @@ impl Store {
 
     /// The appointments of a patient, the earliest first.
     pub async fn of_patient(&self, patient: &str) -> Result<Vec<Appointment>, Unavailable> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM appointments WHERE patient = $1 ORDER BY at, id LIMIT 500"
-        );
-        Ok(self
-            .run(&sql, &[&patient])
-            .await?
-            .iter()
-            .map(read)
-            .collect())
+        let sql = format!("SELECT {COLUMNS} FROM appointments WHERE patient = $1 ORDER BY at, id LIMIT 500");
+        Ok(self.run(&sql, &[&patient]).await?.iter().map(read).collect())
     }
 
     /// Removes an appointment; tells whether it was there.
     pub async fn remove(&self, id: &str) -> Result<bool, Unavailable> {
-        let rows = self
-            .run(
-                "DELETE FROM appointments WHERE id = $1 RETURNING id",
-                &[&id],
-            )
-            .await?;
+        let rows = self.run("DELETE FROM appointments WHERE id = $1 RETURNING id", &[&id]).await?;
         Ok(!rows.is_empty())
     }
 
     /// Runs a statement that may be run twice, on a new connection if the old one fails, until patience ends.
-    async fn run(
-        &self,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Unavailable> {
+    async fn run(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Unavailable> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -132,25 +106,15 @@ impl Store {
     }
 
     async fn once(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failed> {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| Failed::Lost("the pool is closed".into()))?;
+        let _permit = self.permits.acquire().await.map_err(|_| Failed::Lost("the pool is closed".into()))?;
         let client = match self.take_idle() {
             Some(client) => client,
-            None => self
-                .connect()
-                .await
-                .map_err(|error| Failed::Lost(describe(&error)))?,
+            None => self.connect().await.map_err(|error| Failed::Lost(describe(&error)))?,
         };
         let answer = timeout(STATEMENT, client.query(sql, values)).await;
         match answer.map_err(|_| Failed::Lost("a statement took too long".into()))? {
             Ok(rows) => {
-                self.idle
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .push(client);
+                self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(client);
                 Ok(rows)
             }
             // A connection with an error behind it is dropped: nobody knows what state it is in.
@@ -160,10 +124,7 @@ impl Store {
     }
 
     fn take_idle(&self) -> Option<Client> {
-        let mut idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         idle.retain(|client| !client.is_closed());
         idle.pop()
     }
@@ -211,10 +172,5 @@ fn describe(error: &Error) -> String {
 }
 
 fn read(row: &Row) -> Appointment {
-    Appointment {
-        id: row.get(0),
-        patient: row.get(1),
-        clinic: row.get(2),
-        at: row.get(3),
-    }
+    Appointment { id: row.get(0), patient: row.get(1), clinic: row.get(2), at: row.get(3) }
 }

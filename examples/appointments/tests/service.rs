@@ -23,11 +23,7 @@ async fn book(service: &Service, patient: &str) -> Value {
 /// Status and `X-Cache` of a read.
 async fn read(service: &Service, id: &str) -> (StatusCode, String) {
     let response = service.get(&format!("/appointments/{id}")).await;
-    let cache = response
-        .headers()
-        .get("x-cache")
-        .map_or("", |value| value.to_str().unwrap())
-        .to_owned();
+    let cache = response.headers().get("x-cache").map_or("", |value| value.to_str().unwrap()).to_owned();
     (response.status(), cache)
 }
 
@@ -35,10 +31,7 @@ async fn read(service: &Service, id: &str) -> (StatusCode, String) {
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "after 10 s still not: {what}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(10), "after 10 s still not: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -61,33 +54,12 @@ async fn an_appointment_is_booked_read_through_the_cache_found_and_cancelled() {
     assert_eq!(second.json::<Value>().await.unwrap(), booked);
 
     book(&service, "P-2002").await;
-    let found: Value = service
-        .get("/appointments?patient=P-1001")
-        .await
-        .json()
-        .await
-        .unwrap();
+    let found: Value = service.get("/appointments?patient=P-1001").await.json().await.unwrap();
     assert_eq!(found, json!([booked]));
 
-    assert_eq!(
-        service
-            .delete(&format!("/appointments/{id}"))
-            .await
-            .status(),
-        StatusCode::NO_CONTENT
-    );
-    assert_eq!(
-        read(&service, id).await.0,
-        StatusCode::NOT_FOUND,
-        "the cache forgot it too"
-    );
-    assert_eq!(
-        service
-            .delete(&format!("/appointments/{id}"))
-            .await
-            .status(),
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(service.delete(&format!("/appointments/{id}")).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(read(&service, id).await.0, StatusCode::NOT_FOUND, "the cache forgot it too");
+    assert_eq!(service.delete(&format!("/appointments/{id}")).await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -97,47 +69,21 @@ async fn wrong_input_is_answered_with_the_fields_that_are_wrong() {
     };
     let service = Service::start(&postgres, None, &[]).await;
 
-    let response = service
-        .post(
-            "/appointments",
-            &json!({ "patient": "", "at": "soon", "room": 1 }),
-        )
-        .await;
+    let response = service.post("/appointments", &json!({ "patient": "", "at": "soon", "room": 1 })).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/problem+json"
-    );
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
     let problem: Value = response.json().await.unwrap();
-    let fields: Vec<_> = problem["errors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|e| e["field"].as_str().unwrap())
-        .collect();
+    let fields: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["room", "patient", "clinic", "at"]);
 
     let response = service.get("/appointments").await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(
-        response.json::<Value>().await.unwrap()["errors"][0]["field"],
-        "patient"
-    );
+    assert_eq!(response.json::<Value>().await.unwrap()["errors"][0]["field"], "patient");
 
-    let long =
-        json!({ "patient": "x".repeat(20_000), "clinic": "c", "at": "2027-03-01T09:30:00Z" });
-    assert_eq!(
-        service.post("/appointments", &long).await.status(),
-        StatusCode::PAYLOAD_TOO_LARGE
-    );
-    assert_eq!(
-        read(&service, "1%27%20OR%201=1").await.0,
-        StatusCode::NOT_FOUND
-    );
-    assert_eq!(
-        service.get("/patients").await.status(),
-        StatusCode::NOT_FOUND
-    );
+    let long = json!({ "patient": "x".repeat(20_000), "clinic": "c", "at": "2027-03-01T09:30:00Z" });
+    assert_eq!(service.post("/appointments", &long).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(read(&service, "1%27%20OR%201=1").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(service.get("/patients").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -155,22 +101,12 @@ async fn without_its_cache_it_reads_from_the_database_and_finds_the_cache_again(
     for _ in 0..5 {
         let begun = Instant::now();
         assert_eq!(read(&service, id).await, (StatusCode::OK, "miss".into()));
-        assert!(
-            begun.elapsed() < Duration::from_secs(1),
-            "a dead cache must not make reads slow"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(1), "a dead cache must not make reads slow");
     }
-    assert_eq!(
-        service.get("/readyz").await.status(),
-        StatusCode::OK,
-        "ready without its cache"
-    );
+    assert_eq!(service.get("/readyz").await.status(), StatusCode::OK, "ready without its cache");
 
     valkey.start_again();
-    until("a hit", async || {
-        read(&service, id).await == (StatusCode::OK, "hit".into())
-    })
-    .await;
+    until("a hit", async || read(&service, id).await == (StatusCode::OK, "hit".into())).await;
 }
 
 #[tokio::test]
@@ -182,10 +118,7 @@ async fn a_booking_waits_for_a_database_that_restarts() {
     let before = book(&service, "P-1").await;
 
     postgres.kill();
-    assert_eq!(
-        service.get("/readyz").await.status(),
-        StatusCode::SERVICE_UNAVAILABLE
-    );
+    assert_eq!(service.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         service.get("/livez").await.status(),
         StatusCode::OK,
@@ -211,24 +144,13 @@ async fn a_booking_leaves_a_primary_that_was_demoted() {
 
     let admin = postgres.admin().await;
     let turn = async |to: &str| {
-        admin
-            .batch_execute(&format!(
-                "ALTER SYSTEM SET default_transaction_read_only = {to}"
-            ))
-            .await
-            .unwrap();
-        admin
-            .batch_execute("SELECT pg_reload_conf()")
-            .await
-            .unwrap();
+        admin.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}")).await.unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     };
     turn("on").await;
     let (_, ()) = tokio::join!(book(&service, "P-2"), async {
         tokio::time::sleep(Duration::from_millis(800)).await;
-        admin
-            .batch_execute("SET default_transaction_read_only = off")
-            .await
-            .unwrap();
+        admin.batch_execute("SET default_transaction_read_only = off").await.unwrap();
         turn("off").await;
     });
 }
@@ -260,10 +182,7 @@ async fn forty_at_once_share_eight_connections() {
     let count: i64 = postgres
         .admin()
         .await
-        .query_one(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'appointments'",
-            &[],
-        )
+        .query_one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'appointments'", &[])
         .await
         .unwrap()
         .get(0);
@@ -283,17 +202,10 @@ async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Out
                 }
             }
         }
-        if all {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
+        if all { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
-    pending
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
+    pending.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[tokio::test]
@@ -303,28 +215,18 @@ async fn at_sigterm_it_is_not_ready_finishes_and_leaves_with_zero() {
     };
     let mut service = Service::start(&postgres, None, &[("DRAIN_SECONDS", "2")]).await;
     service.terminate();
-    until("not ready", async || {
-        service.get("/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE
-    })
-    .await;
+    until("not ready", async || service.get("/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE).await;
     book(&service, "P-1").await;
     let status = service.wait(Duration::from_secs(6));
     assert_eq!(status.code(), Some(0));
     let log = service.log();
-    assert!(
-        log.lines()
-            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
-        "logs are JSON lines: {log}"
-    );
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "logs are JSON lines: {log}");
     assert!(!log.contains("P-1"), "no patient in the logs: {log}");
 }
 
 #[test]
 fn without_its_settings_it_says_which_one_is_missing() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hz-appointments"))
-        .env_clear()
-        .output()
-        .unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hz-appointments")).env_clear().output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("DATABASE_HOST is not set"));
 }

@@ -95,11 +95,8 @@ pub fn route_from(message: &RouteMessage, links: &Links) -> Option<(Route, bool)
         RouteType::Unicast | RouteType::BlackHole | RouteType::Prohibit | RouteType::Throw => Target::Other,
         _ => return None,
     };
-    let to = IpNet::new(
-        parts.to.unwrap_or_else(|| unspecified(family)),
-        message.header.destination_prefix_length,
-    )
-    .ok()?;
+    let to =
+        IpNet::new(parts.to.unwrap_or_else(|| unspecified(family)), message.header.destination_prefix_length).ok()?;
     let table = parts.table.unwrap_or(u32::from(message.header.table));
     let own = message.header.protocol == RouteProtocol::Other(PROTOCOL);
     Some((Route { table, to, metric: parts.metric, target }, own))
@@ -188,12 +185,8 @@ pub fn tunnel_to(tunnel: &Tunnel) -> LinkMessage {
         IpAddr::V4(v4) => InfoVxlan::Local(v4),
         IpAddr::V6(v6) => InfoVxlan::Local6(v6),
     };
-    let details = vec![
-        InfoVxlan::Id(tunnel.vni),
-        local,
-        InfoVxlan::Port(tunnel.port),
-        InfoVxlan::Learning(tunnel.learning),
-    ];
+    let details =
+        vec![InfoVxlan::Id(tunnel.vni), local, InfoVxlan::Port(tunnel.port), InfoVxlan::Learning(tunnel.learning)];
     let mut message = LinkMessage::default();
     message.attributes = vec![
         LinkAttribute::IfName(tunnel.name.clone()),
@@ -264,10 +257,7 @@ pub fn neighbour_from(message: &NeighbourMessage, links: &Links) -> Option<Item>
 
 /// Forwarding entries come under the family of bridges, so netlink leaves their far address as bytes.
 fn bytes_to_ip(bytes: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(bytes)
-        .map(IpAddr::from)
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()
+    <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// The message for a neighbour.

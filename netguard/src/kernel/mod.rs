@@ -67,7 +67,9 @@ pub enum Error {
         said: String,
     },
     /// A kernel switch.
-    #[error("{name} is {found} but must be {wanted}, and netguard cannot set it ({source}); on the host: sysctl -w {name}={wanted}")]
+    #[error(
+        "{name} is {found} but must be {wanted}, and netguard cannot set it ({source}); on the host: sysctl -w {name}={wanted}"
+    )]
     Sysctl {
         /// Its name.
         name: String,

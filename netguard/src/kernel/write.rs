@@ -102,8 +102,8 @@ impl Kernel {
 fn number_of(item: &Item, links: &Links, act: &'static str) -> Result<u32, Error> {
     match item.link() {
         None => Ok(0),
-        Some(link) => links
-            .number(link)
-            .ok_or_else(|| Error::NoLink { act, what: item.to_string(), link: link.into() }),
+        Some(link) => {
+            links.number(link).ok_or_else(|| Error::NoLink { act, what: item.to_string(), link: link.into() })
+        }
     }
 }

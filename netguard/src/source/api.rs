@@ -165,7 +165,8 @@ async fn clear_unavailable(client: Client, me: String, health: Arc<Health>, mut 
     let api: Api<Slim> = Api::all_with(client, &resource());
     let mut ready = health.ready();
     loop {
-        if flagged.wait_for(|unavailable| *unavailable).await.is_err() || ready.wait_for(|ready| *ready).await.is_err() {
+        if flagged.wait_for(|unavailable| *unavailable).await.is_err() || ready.wait_for(|ready| *ready).await.is_err()
+        {
             return;
         }
         let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();

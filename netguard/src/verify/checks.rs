@@ -116,9 +116,8 @@ async fn visit(to: SocketAddr) -> Result<String, String> {
         Ok(Ok(stream)) => stream,
     };
     let exchange = async {
-        let head = format!(
-            "POST /visit HTTP/1.1\r\nHost: {to}\r\nContent-Length: {PADDING}\r\nConnection: close\r\n\r\n"
-        );
+        let head =
+            format!("POST /visit HTTP/1.1\r\nHost: {to}\r\nContent-Length: {PADDING}\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&vec![b'.'; PADDING]).await?;
         let mut answer = Vec::with_capacity(PADDING + 512);

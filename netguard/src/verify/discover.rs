@@ -56,9 +56,8 @@ impl Discovery {
         let learned = tokio::time::timeout(PATIENCE * 2, self.ask_api(args)).await;
         let outcome = learned.unwrap_or_else(|_| Err("timeout".into()));
         let address = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|text| text.parse().ok());
-        let check = |outcome| {
-            Check::ended(Kind::Api, &args.node, "kubernetes.default", address, begun.elapsed(), outcome)
-        };
+        let check =
+            |outcome| Check::ended(Kind::Api, &args.node, "kubernetes.default", address, begun.elapsed(), outcome);
         match outcome {
             Ok((peers, resolvers)) => Discovered { checks: vec![check(Ok(()))], peers, resolvers },
             Err(why) => {

@@ -168,8 +168,14 @@ mod tests {
     async fn each_way_of_failing_has_its_name() {
         assert_eq!(asked(served(|query| Some(reply(query, 3, &[]))).await).await, Err("NXDOMAIN".into()));
         assert_eq!(asked(served(|query| Some(reply(query, 2, &[]))).await).await, Err("SERVFAIL".into()));
-        assert_eq!(asked(served(|query| Some(reply(query, 0, &[]))).await).await, Err("an answer without addresses".into()));
-        assert_eq!(asked(served(|query| Some(query[..6].to_vec())).await).await, Err("an answer that is not DNS".into()));
+        assert_eq!(
+            asked(served(|query| Some(reply(query, 0, &[]))).await).await,
+            Err("an answer without addresses".into())
+        );
+        assert_eq!(
+            asked(served(|query| Some(query[..6].to_vec())).await).await,
+            Err("an answer that is not DNS".into())
+        );
         assert_eq!(asked(served(|_| None).await).await, Err("timeout".into()));
         let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(asked(closed).await, Err("refused".into()));

@@ -30,9 +30,12 @@ pub struct Spot {
     pub gateway: &'static str,
 }
 
-pub const A: Spot = Spot { name: "a", address: "10.77.0.11", range: "10.244.0.0/24", pod: "10.244.0.2", gateway: "10.244.0.1" };
-pub const B: Spot = Spot { name: "b", address: "10.77.0.12", range: "10.244.1.0/24", pod: "10.244.1.2", gateway: "10.244.1.1" };
-pub const C: Spot = Spot { name: "c", address: "10.78.0.13", range: "10.244.2.0/24", pod: "10.244.2.2", gateway: "10.244.2.1" };
+pub const A: Spot =
+    Spot { name: "a", address: "10.77.0.11", range: "10.244.0.0/24", pod: "10.244.0.2", gateway: "10.244.0.1" };
+pub const B: Spot =
+    Spot { name: "b", address: "10.77.0.12", range: "10.244.1.0/24", pod: "10.244.1.2", gateway: "10.244.1.1" };
+pub const C: Spot =
+    Spot { name: "c", address: "10.78.0.13", range: "10.244.2.0/24", pod: "10.244.2.2", gateway: "10.244.2.1" };
 pub const OUTSIDE: &str = "192.0.2.2";
 /// Where the answering helper listens.
 pub const PORT: &str = "7777";
@@ -100,7 +103,9 @@ impl Lab {
         self.inside("r", &format!("ip link set to-{name} up"));
         self.inside(
             name,
-            &format!("ip addr add {address}/{bits} dev eth0 && ip link set eth0 up && ip route add default via {gateway}"),
+            &format!(
+                "ip addr add {address}/{bits} dev eth0 && ip link set eth0 up && ip route add default via {gateway}"
+            ),
         );
     }
 
@@ -108,7 +113,11 @@ impl Lab {
     fn pod(&self, spot: Spot) {
         let (node, pod, gateway) = (spot.name, format!("{}-pod", spot.name), spot.gateway);
         self.space(&pod);
-        sh(&format!("ip link add eth0 netns {} type veth peer name vethpod netns {}", self.full(&pod), self.full(node)));
+        sh(&format!(
+            "ip link add eth0 netns {} type veth peer name vethpod netns {}",
+            self.full(&pod),
+            self.full(node)
+        ));
         self.inside(
             &pod,
             &format!(
@@ -201,7 +210,8 @@ impl Lab {
     pub fn helper(&self, name: &str, role: &str, arguments: &[&str]) -> Result<String, String> {
         let output = self.helper_command(name, role, arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = text.split_once("<<<").and_then(|(_, rest)| rest.split_once(">>>")).map(|(said, _)| said.to_string());
+        let said =
+            text.split_once("<<<").and_then(|(_, rest)| rest.split_once(">>>")).map(|(said, _)| said.to_string());
         said.ok_or_else(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 

@@ -34,7 +34,12 @@ pub async fn reconcile(cache: Arc<CacheInstance>, ctx: Arc<Context>) -> Result<N
     let status = status(&cache, &observed, &platform, Timestamp::now());
     ctx.engine.reporter.report(&*cache, &status).await?;
     let when_ready = Next::After(ctx.ask_again);
-    Ok(next_look(&observed.outcome, said, &status.conditions, if cache.spec.suspend { Next::OnChange } else { when_ready }))
+    Ok(next_look(
+        &observed.outcome,
+        said,
+        &status.conditions,
+        if cache.spec.suspend { Next::OnChange } else { when_ready },
+    ))
 }
 
 type Planned = Result<(Inputs, Plan), hz_crds::Unfit>;

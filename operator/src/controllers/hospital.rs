@@ -34,11 +34,10 @@ async fn inputs(namespace: &str, ctx: &Context) -> Result<Inputs, Error> {
         return Ok(Inputs { namespace: Some(seen.facts.as_str().map(str::to_owned)) });
     }
     // Not among ours: is it there at all, made by somebody else?
-    let found = api(&ctx.engine.client, kind, None).get_metadata_opt(namespace).await.map_err(|source| Error::Read {
-        kind: "Namespace",
-        name: namespace.to_owned(),
-        source: Box::new(source),
-    })?;
+    let found = api(&ctx.engine.client, kind, None)
+        .get_metadata_opt(namespace)
+        .await
+        .map_err(|source| Error::Read { kind: "Namespace", name: namespace.to_owned(), source: Box::new(source) })?;
     Ok(Inputs { namespace: found.map(|found| found.labels().get(labels::HOSPITAL).cloned()) })
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::engine::kinds::named;
 use crate::engine::run::Next;
-use crate::engine::secrets::random_password;
+use crate::engine::secrets::{Contents, random_password};
 use crate::engine::{Changes, Engine, Error};
 use crate::platform::PlatformCell;
 use crate::probes::{Probes, Silent};
@@ -95,7 +95,10 @@ impl Context {
     pub fn hospital(&self, namespace: &str) -> Result<String, Unfit> {
         let seen = self.engine.world.get(named("Namespace"), None, namespace);
         seen.and_then(|seen| seen.facts.as_str().map(str::to_owned)).ok_or_else(|| {
-            Unfit::waiting("metadata.namespace", format!("a Hospital whose namespace is {namespace}; databases, caches and services live there"))
+            Unfit::waiting(
+                "metadata.namespace",
+                format!("a Hospital whose namespace is {namespace}; databases, caches and services live there"),
+            )
         })
     }
 
@@ -114,9 +117,13 @@ impl Context {
         slots: Vec<Slot>,
     ) -> Result<(Passwords, Vec<(String, String)>), Error> {
         let (mut passwords, mut foreign) = (Passwords::default(), Vec::new());
+        let mut read: HashMap<String, Option<Arc<Contents>>> = HashMap::new(); // several slots share a Secret
         for slot in slots {
-            let secret = self.engine.secrets.get(namespace, &slot.secret).await?;
-            let kept = match &secret {
+            if !read.contains_key(&slot.secret) {
+                let secret = self.engine.secrets.get(namespace, &slot.secret).await?;
+                read.insert(slot.secret.clone(), secret);
+            }
+            let kept = match read.get(&slot.secret).and_then(Option::as_ref) {
                 Some(secret) if !secret.belongs_to(app, instance) => {
                     foreign.push((slot.secret.clone(), secret.holder()));
                     None

@@ -66,9 +66,10 @@ pub fn rollout(facts: &Value) -> Rollout {
 pub fn accepted(facts: &Value) -> Option<Result<(), String>> {
     let generation = facts["metadata"]["generation"].as_i64();
     let parents = facts["status"]["parents"].as_array()?;
-    let current = parents.iter().filter_map(|parent| condition(&parent["conditions"], "Accepted")).filter(|condition| {
-        condition["observedGeneration"].as_i64().is_none_or(|seen| Some(seen) >= generation)
-    });
+    let current = parents
+        .iter()
+        .filter_map(|parent| condition(&parent["conditions"], "Accepted"))
+        .filter(|condition| condition["observedGeneration"].as_i64().is_none_or(|seen| Some(seen) >= generation));
     current
         .map(|condition| match condition["status"].as_str() {
             Some("True") => Ok(()),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hz_crds::labels::PATRONI;
 use hz_crds::plan::Plan;
 use hz_crds::postgres::{
-    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, database_secret, desired, provision, slots, status,
-    system_secret,
+    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, database_secret, desired, provision,
+    slots, status, system_secret,
 };
 use hz_crds::shared::{PodSeen, Probe};
 use hz_crds::{Outcome, Slot, Timestamp, Unfit};
@@ -50,7 +50,8 @@ async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Co
         return Ok(Err(unfit));
     }
     let (passwords, foreign) = ctx.passwords(namespace, "postgres", name, slots(instance)).await?;
-    let patroni_maps = if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
+    let patroni_maps =
+        if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
     let inputs = Inputs { passwords, foreign, patroni_maps };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
@@ -62,9 +63,13 @@ async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<
         return Ok(known);
     }
     let params = ListParams::default().labels(&format!("{PATRONI}={name}"));
-    let maps = api(&ctx.engine.client, named("ConfigMap"), Some(namespace)).list_metadata(&params).await.map_err(|source| {
-        Error::Read { kind: "ConfigMap", name: format!("{namespace} ({PATRONI}={name})"), source: Box::new(source) }
-    })?;
+    let maps = api(&ctx.engine.client, named("ConfigMap"), Some(namespace)).list_metadata(&params).await.map_err(
+        |source| Error::Read {
+            kind: "ConfigMap",
+            name: format!("{namespace} ({PATRONI}={name})"),
+            source: Box::new(source),
+        },
+    )?;
     let mut names: Vec<String> = maps.iter().map(ResourceExt::name_any).collect();
     names.sort();
     ctx.known.note(&key, &names);

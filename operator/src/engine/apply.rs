@@ -149,8 +149,11 @@ async fn settle(client: &Client, world: &World, wish: &Wish, live: Option<Value>
     }
     let written = write(client, wish, live.is_some()).await?;
     debug!(kind = wish.kind().kind, name = wish.full_name(), "applied");
-    let written = serde_json::to_value(written)
-        .map_err(|source| Error::Shape { kind: wish.kind().kind, name: wish.full_name(), source })?;
+    let written = serde_json::to_value(written).map_err(|source| Error::Shape {
+        kind: wish.kind().kind,
+        name: wish.full_name(),
+        source,
+    })?;
     world.verify(wish.kind, &written, wish.hash);
     Ok(true)
 }
@@ -162,7 +165,8 @@ fn check_ours(wish: &Wish, live: &Value, owner: &str) -> Result<(), Error> {
     if meta.get("deletionTimestamp").is_some_and(|stamp| !stamp.is_null()) {
         return Err(Error::Leaving { kind, name });
     }
-    let controller = meta["ownerReferences"].as_array().into_iter().flatten().find(|reference| reference["controller"] == true);
+    let controller =
+        meta["ownerReferences"].as_array().into_iter().flatten().find(|reference| reference["controller"] == true);
     if let Some(controller) = controller.filter(|controller| controller["uid"] != owner) {
         let wanted = &wish.body["metadata"]["ownerReferences"][0];
         if controller["kind"] == wanted["kind"] && controller["name"] == wanted["name"] {
@@ -175,7 +179,9 @@ fn check_ours(wish: &Wish, live: &Value, owner: &str) -> Result<(), Error> {
         .iter()
         .all(|label| meta["labels"].get(*label) == wish.body["metadata"]["labels"].get(*label));
     // What Patroni wrote for this instance is taken under its wing, so that it goes with it.
-    let patronis = meta["labels"].get(labels::PATRONI).is_some_and(|name| *name == wish.body["metadata"]["labels"][labels::INSTANCE]);
+    let patronis = meta["labels"]
+        .get(labels::PATRONI)
+        .is_some_and(|name| *name == wish.body["metadata"]["labels"][labels::INSTANCE]);
     if controller.is_none() && !ours && !patronis {
         return Err(Error::Foreign { kind, name, holder: "somebody else".to_owned() });
     }
@@ -229,8 +235,7 @@ async fn prune(
         }
         let (_, namespace, name) = place;
         let namespace = KINDS[kind].namespaced.then_some(namespace);
-        let params = DeleteParams::background()
-            .preconditions(Preconditions { uid: Some(uid), resource_version: None });
+        let params = DeleteParams::background().preconditions(Preconditions { uid: Some(uid), resource_version: None });
         match api(client, kind, namespace.as_deref()).delete(&name, &params).await {
             Ok(_) => {
                 info!(kind = KINDS[kind].kind, name, namespace, "removed what is no longer wanted");

@@ -54,10 +54,15 @@ impl<'a> Path<'a> {
     }
 }
 
-fn map_differs(wanted: &Map<String, Value>, live: &Map<String, Value>, owned: &Map<String, Value>, path: &Path) -> bool {
-    let leftover = owned.keys().any(|key| {
-        key.strip_prefix("f:").is_some_and(|field| !wanted.contains_key(field) && live.contains_key(field))
-    });
+fn map_differs(
+    wanted: &Map<String, Value>,
+    live: &Map<String, Value>,
+    owned: &Map<String, Value>,
+    path: &Path,
+) -> bool {
+    let leftover = owned
+        .keys()
+        .any(|key| key.strip_prefix("f:").is_some_and(|field| !wanted.contains_key(field) && live.contains_key(field)));
     leftover || wanted.iter().any(|(field, value)| field_differs(field, value, live, owned, path))
 }
 
@@ -265,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_port_is_found_by_the_protocol_that_the_server_filled_in() {
-        let fields = json!({"f:ports": {"k:{\"port\":5432,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}}}});
+        let fields =
+            json!({"f:ports": {"k:{\"port\":5432,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:name": {}}}});
         let have = json!({"ports": [{"name": "pg", "port": 5432, "protocol": "TCP", "targetPort": 5432}]});
         assert!(!differ(json!({"ports": [{"name": "pg", "port": 5432}]}), have, fields));
     }

@@ -74,10 +74,13 @@ impl Error {
         }
     }
 
-    /// The object we wrote about is gone, or its namespace is on its way out.
+    /// The object we wrote about is gone, or its namespace is on its way out: there is nothing left to do.
     pub fn is_gone(&self) -> bool {
+        let reporting = matches!(self, Error::Report { .. });
         self.status().is_some_and(|status| {
-            status.code == 404 || status.code == 403 && status.message.contains("because it is being terminated")
+            // Elsewhere a 404 is a definition that is not installed yet, and worth another try.
+            reporting && status.code == 404
+                || status.code == 403 && status.message.contains("because it is being terminated")
         })
     }
 
@@ -112,6 +115,12 @@ mod tests {
         assert!(!refused(409).is_final());
         assert!(!refused(403).is_final(), "rights may still be on their way");
         assert!(!refused(500).is_final());
+    }
+
+    #[test]
+    fn a_missing_definition_is_no_reason_to_give_up() {
+        assert!(!refused(404).is_gone());
+        assert!(!refused(404).is_final());
     }
 
     #[test]

@@ -47,7 +47,13 @@ const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,service),hz.hos
 /// Where a kind stands in [`KINDS`].
 pub type KindId = usize;
 
-const fn ours(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str, watch: Watch) -> Kind {
+const fn ours(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    watch: Watch,
+) -> Kind {
     Kind { group, version, kind, plural, namespaced: true, written: true, selector: WRITTEN, watch }
 }
 
@@ -144,8 +150,10 @@ fn reduce_route(route: &Value) -> Value {
     let parents: Vec<Value> = list(&route["status"]["parents"])
         .map(|parent| {
             let conditions: Vec<Value> = list(&parent["conditions"])
-                .map(|c| json!({"type": c["type"], "status": c["status"], "reason": c["reason"], "message": c["message"],
-                                "observedGeneration": c["observedGeneration"]}))
+                .map(|c| {
+                    json!({"type": c["type"], "status": c["status"], "reason": c["reason"], "message": c["message"],
+                                "observedGeneration": c["observedGeneration"]})
+                })
                 .collect();
             json!({"parentRef": parent["parentRef"], "conditions": conditions})
         })

@@ -63,7 +63,14 @@ struct Seen {
 
 impl Candidate {
     /// `identity` must differ between replicas; the pod's name does.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing, health: Arc<Health>) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        timing: Timing,
+        health: Arc<Health>,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
@@ -179,7 +186,8 @@ impl Candidate {
     /// Gives the lease back, so that the other replica need not wait for it to run out.
     pub async fn release(&self) {
         let Ok(mut lease) = self.api.get(&self.name).await else { return };
-        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) else {
+        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
+        else {
             return;
         };
         spec.holder_identity = Some(String::new());

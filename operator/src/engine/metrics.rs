@@ -89,7 +89,12 @@ impl Metrics {
         for (kind, histogram) in lock(&self.durations).iter() {
             render_histogram(&mut page, kind, histogram);
         }
-        header(&mut page, "hz_operator_api_calls_total", "counter", "Calls to the API server, by verb and status code.");
+        header(
+            &mut page,
+            "hz_operator_api_calls_total",
+            "counter",
+            "Calls to the API server, by verb and status code.",
+        );
         for ((verb, code), count) in lock(&self.calls).iter() {
             let _ = writeln!(page, "hz_operator_api_calls_total{{verb=\"{verb}\",code=\"{code}\"}} {count}");
         }

@@ -173,7 +173,8 @@ fn ready(status: &Value) -> Option<&Value> {
 
 /// Things still on their way up are no alarm; a refusal, or what was Ready and is no longer, is one.
 fn is_alarming(now: &Value, was: Option<&Value>) -> bool {
-    let refused = matches!(now["reason"].as_str(), Some("Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected"));
+    let refused =
+        matches!(now["reason"].as_str(), Some("Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected"));
     now["status"] == "False" && (refused || was.is_some_and(|was| was["status"] == "True"))
 }
 
@@ -187,7 +188,14 @@ fn leaked_kind<K: Resource<DynamicType = ()>>() -> &'static str {
 
 /// What a kind must be able to do to be reconciled.
 pub trait Ours:
-    Resource<DynamicType = ()> + HasStatus<Status: Serialize + DeserializeOwned> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = ()>
+    + HasStatus<Status: Serialize + DeserializeOwned>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 

@@ -87,7 +87,7 @@ impl<K: Ours> Controller<K> {
         let (nudge, nudged) = mpsc::unbounded();
         engine.world.listen(kind, nudge);
         let waits = Arc::new(Waits {
-            retries: Backoff::new(Duration::from_millis(500), Duration::from_secs(60)),
+            retries: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             looks: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
         });
 
@@ -115,7 +115,8 @@ impl<K: Ours> Controller<K> {
         let context = Arc::clone(&engine);
         applier(
             move |object: Arc<DeserializeGuard<K>>, engine: Arc<Engine>| {
-                let span = info_span!("pass", kind, object = full_name(object.namespace().as_deref(), &object.name_any()));
+                let span =
+                    info_span!("pass", kind, object = full_name(object.namespace().as_deref(), &object.name_any()));
                 Box::pin(pass(object, engine, kind, Arc::clone(&reconcile), Arc::clone(&waits)).instrument(span))
             },
             |_, never: &Infallible, _| match *never {},

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use hz_crds::labels;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::Api;
 use kube::Client;
+use kube::api::Api;
 
 use super::apply::full_name;
 use super::error::Error;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
+use kube::Client;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::Client;
-use kube::runtime::WatchStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -38,7 +38,8 @@ impl Drop for Watches {
 impl Watches {
     /// Starts them all.
     pub fn start(client: &Client, world: &Arc<World>) -> Self {
-        let secrets = Arc::new(SecretWatches { client: client.clone(), world: Arc::clone(world), running: Mutex::default() });
+        let secrets =
+            Arc::new(SecretWatches { client: client.clone(), world: Arc::clone(world), running: Mutex::default() });
         let tasks = (0..KINDS.len())
             .filter_map(|kind| {
                 let world = Arc::clone(world);
@@ -52,7 +53,13 @@ impl Watches {
                     }
                     Watch::Reduced(_) => {
                         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-                        Some(tokio::spawn(follow(watcher(api, config().labels(KINDS[kind].selector)), kind, None, world, None)))
+                        Some(tokio::spawn(follow(
+                            watcher(api, config().labels(KINDS[kind].selector)),
+                            kind,
+                            None,
+                            world,
+                            None,
+                        )))
                     }
                     Watch::PerHospital => {
                         world.mark_synced(kind);
@@ -130,9 +137,8 @@ fn take<K: Serialize>(
 
 fn complain(error: &watcher::Error, kind: KindId, world: &World) {
     let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            status.code
-        }
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
         _ => 0,
     };
     match code {
@@ -170,7 +176,8 @@ impl SecretWatches {
         self.lock().entry(name.clone()).or_insert_with(|| {
             let kind = named("Secret");
             let resource = KINDS[kind].resource();
-            let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(self.client.clone(), &name, &resource);
+            let api: Api<PartialObjectMeta<DynamicObject>> =
+                Api::namespaced_with(self.client.clone(), &name, &resource);
             let stream = watcher(api, config().labels(KINDS[kind].selector));
             tokio::spawn(follow(stream, kind, Some(name), Arc::clone(&self.world), None))
         });

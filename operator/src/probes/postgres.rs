@@ -110,11 +110,8 @@ fn silent(error: &tokio_postgres::Error) -> Silent {
     };
     // Never the statement itself: it may hold a password.
     let text = format!("{} ({})", said.message(), said.code().code());
-    let unknown = [
-        &SqlState::INVALID_PASSWORD,
-        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        &SqlState::INVALID_CATALOG_NAME,
-    ];
+    let unknown =
+        [&SqlState::INVALID_PASSWORD, &SqlState::INVALID_AUTHORIZATION_SPECIFICATION, &SqlState::INVALID_CATALOG_NAME];
     match () {
         () if unknown.contains(&said.code()) => Silent::NotProvisioned(text),
         // "the database system is starting up"

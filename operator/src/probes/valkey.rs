@@ -16,7 +16,8 @@ pub async fn ping(target: &Cache) -> Result<(), Silent> {
     if pong != "PONG" {
         return Err(Silent::Refused(format!("PING was answered by {pong:?}")));
     }
-    let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|error| silent(&error))?;
+    let role: Vec<redis::Value> =
+        redis::cmd("ROLE").query_async(&mut connection).await.map_err(|error| silent(&error))?;
     match role.first().map(redis::from_redis_value_ref::<String>) {
         Some(Ok(role)) if role == "master" => Ok(()),
         Some(Ok(role)) => Err(Silent::Refused(format!("the server behind the Service is a {role}, not the master"))),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hz_operator::engine::metrics::resident_bytes;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, resource};
@@ -93,11 +93,28 @@ async fn bench_a_resync_of_unchanged_objects_calls_nothing_and_making_them_costs
     let (ours, hand) = (p99(&mut waits), p99(&mut by_hand));
     let ratio = ours.as_secs_f64() / hand.as_secs_f64();
     println!("objects of a service: {}, services: {count}", objects.len());
-    println!("CR -> all objects p99: {ours:?} (median {:?}); by hand: {hand:?} (median {:?}); ratio {ratio:.2}", waits[count / 2], by_hand[count / 2]);
+    println!(
+        "CR -> all objects p99: {ours:?} (median {:?}); by hand: {hand:?} (median {:?}); ratio {ratio:.2}",
+        waits[count / 2],
+        by_hand[count / 2]
+    );
     println!("API calls in a pass over {count} unchanged services: {called}");
-    println!("resident memory of the whole test process: idle {} KiB, with {count} services {} KiB", idle >> 10, full >> 10);
+    println!(
+        "resident memory of the whole test process: idle {} KiB, with {count} services {} KiB",
+        idle >> 10,
+        full >> 10
+    );
     assert_eq!(called, 0);
-    assert_eq!(lab.of("MedicalService", Some("hospital-many")).list(&Default::default()).await.unwrap().iter().filter(|s| s.name_any().starts_with("service-")).count(), count);
+    assert_eq!(
+        lab.of("MedicalService", Some("hospital-many"))
+            .list(&Default::default())
+            .await
+            .unwrap()
+            .iter()
+            .filter(|s| s.name_any().starts_with("service-"))
+            .count(),
+        count
+    );
 }
 
 fn p99(waits: &mut [Duration]) -> Duration {

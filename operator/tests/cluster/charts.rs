@@ -20,7 +20,10 @@ fn same(path: &str, wanted: &str) {
         std::fs::write(charts().join(path), wanted).unwrap();
     }
     let there = std::fs::read_to_string(charts().join(path)).unwrap_or_default();
-    assert!(there == wanted, "charts/{path} is not what the code says; run UPDATE=1 cargo test -p hz-operator --test cluster charts");
+    assert!(
+        there == wanted,
+        "charts/{path} is not what the code says; run UPDATE=1 cargo test -p hz-operator --test cluster charts"
+    );
 }
 
 fn tenant_rules() -> String {
@@ -44,9 +47,14 @@ fn rules(name: &str) -> Vec<Value> {
 }
 
 fn allows(rules: &[Value], group: &str, resource: &str, verb: &str) -> bool {
-    let has = |rule: &Value, field: &str, word: &str| rule[field].as_array().is_some_and(|list| list.iter().any(|w| w == word));
+    let has = |rule: &Value, field: &str, word: &str| {
+        rule[field].as_array().is_some_and(|list| list.iter().any(|w| w == word))
+    };
     rules.iter().any(|rule| {
-        rule.get("resourceNames").is_none() && has(rule, "apiGroups", group) && has(rule, "resources", resource) && has(rule, "verbs", verb)
+        rule.get("resourceNames").is_none()
+            && has(rule, "apiGroups", group)
+            && has(rule, "resources", resource)
+            && has(rule, "verbs", verb)
     })
 }
 
@@ -98,7 +106,8 @@ fn every_kind_we_follow_may_be_watched_and_every_kind_we_write_may_be_written_in
 #[test]
 fn the_operator_can_let_itself_in_by_one_role_only() {
     let everywhere = rules("hz-operator");
-    let binds: Vec<&Value> = everywhere.iter().filter(|rule| rule["verbs"].as_array().unwrap().iter().any(|v| v == "bind")).collect();
+    let binds: Vec<&Value> =
+        everywhere.iter().filter(|rule| rule["verbs"].as_array().unwrap().iter().any(|v| v == "bind")).collect();
     assert_eq!(binds.len(), 1);
     assert_eq!(binds[0]["resourceNames"], serde_json::json!(["hz-operator-tenant"]));
     assert!(!everywhere.iter().any(|rule| rule["verbs"].as_array().unwrap().iter().any(|v| v == "escalate")));

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::lab::{HOSPITAL, Lab, eventually, example, ready};
 
 fn versions(everything: &[(String, String, Value)]) -> Vec<(String, String, Value)> {
-    everything.iter().map(|(kind, name, object)| (kind.clone(), name.clone(), object["metadata"]["resourceVersion"].clone())).collect()
+    everything
+        .iter()
+        .map(|(kind, name, object)| (kind.clone(), name.clone(), object["metadata"]["resourceVersion"].clone()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +53,8 @@ async fn what_somebody_bent_is_bent_back_and_what_they_added_stays() {
     let bend = json!({"metadata": {"annotations": {"somebody": "was here"}}, "spec": {"selector": {"hz.hospital/role": "replica"}}});
     services.patch("records", &PatchParams::default(), &Patch::Merge(bend)).await.unwrap();
     lab.until("Service", Some(HOSPITAL), "records", |service| {
-        service["spec"]["selector"][labels::ROLE] == "primary" && service["metadata"]["annotations"]["somebody"] == "was here"
+        service["spec"]["selector"][labels::ROLE] == "primary"
+            && service["metadata"]["annotations"]["somebody"] == "was here"
     })
     .await;
 
@@ -67,7 +71,12 @@ async fn what_was_deleted_comes_back_secrets_too() {
     let lab = Lab::new().await;
     let _operator = lab.operator();
     lab.open_example().await;
-    for (kind, name) in [("Service", "records"), ("NetworkPolicy", "hospital.default-deny"), ("Deployment", "imaging"), ("Secret", "records-orthanc")] {
+    for (kind, name) in [
+        ("Service", "records"),
+        ("NetworkPolicy", "hospital.default-deny"),
+        ("Deployment", "imaging"),
+        ("Secret", "records-orthanc"),
+    ] {
         let before = lab.get(kind, Some(HOSPITAL), name).await.unwrap()["metadata"]["uid"].clone();
         lab.delete(kind, Some(HOSPITAL), name).await;
         lab.until(kind, Some(HOSPITAL), name, |now| now["metadata"]["uid"] != before).await;
@@ -79,7 +88,9 @@ async fn a_new_password_reaches_the_service_and_an_old_one_is_never_overwritten(
     let lab = Lab::new().await;
     let operator = lab.operator();
     lab.open_example().await;
-    let print = |deployment: &Value| deployment["spec"]["template"]["metadata"]["annotations"]["secret.hz.hospital/records-orthanc"].clone();
+    let print = |deployment: &Value| {
+        deployment["spec"]["template"]["metadata"]["annotations"]["secret.hz.hospital/records-orthanc"].clone()
+    };
     let before = print(&lab.get("Deployment", Some(HOSPITAL), "imaging").await.unwrap());
     let secret = lab.get("Secret", Some(HOSPITAL), "records-orthanc").await.unwrap()["data"].clone();
 
@@ -94,7 +105,10 @@ async fn a_new_password_reaches_the_service_and_an_old_one_is_never_overwritten(
     let provisioned = operator.probes.provisioned.load(std::sync::atomic::Ordering::SeqCst);
     lab.delete("Secret", Some(HOSPITAL), "records-orthanc").await;
     lab.until("Deployment", Some(HOSPITAL), "imaging", |deployment| print(deployment) != before).await;
-    assert_ne!(lab.get("Secret", Some(HOSPITAL), "records-orthanc").await.unwrap()["data"]["password"], secret["password"]);
+    assert_ne!(
+        lab.get("Secret", Some(HOSPITAL), "records-orthanc").await.unwrap()["data"]["password"],
+        secret["password"]
+    );
     eventually("the new password is written into the server", || async {
         (operator.probes.provisioned.load(std::sync::atomic::Ordering::SeqCst) > provisioned).then_some(())
     })
@@ -111,7 +125,10 @@ async fn what_is_no_longer_wanted_is_removed_and_nothing_else() {
     let mut manifest = example()[3].clone();
     manifest["spec"].as_object_mut().unwrap().remove("routes");
     lab.apply(&manifest).await;
-    eventually("the route is gone", || async { lab.get("HTTPRoute", Some(HOSPITAL), "imaging").await.is_none().then_some(()) }).await;
+    eventually("the route is gone", || async {
+        lab.get("HTTPRoute", Some(HOSPITAL), "imaging").await.is_none().then_some(())
+    })
+    .await;
     operator.at_rest().await;
     assert!(lab.get("HTTPRoute", Some(HOSPITAL), "appointments").await.is_some(), "another's");
     assert!(lab.get("ConfigMap", Some(HOSPITAL), "mine").await.is_some());
@@ -134,12 +151,16 @@ async fn an_object_of_somebody_else_is_never_taken() {
                         "spec": {"ports": [{"port": 1}], "selector": {"app": "theirs"}}});
     lab.apply(&theirs).await;
     lab.apply(&example()[1]).await;
-    let instance = lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| ready(object)["reason"] == "NameTaken").await;
+    let instance =
+        lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| ready(object)["reason"] == "NameTaken").await;
     let message = ready(&instance)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("Service") && message.contains("records"), "{message}");
     let service = lab.get("Service", Some(HOSPITAL), "records").await.unwrap();
     assert_eq!(service["spec"]["selector"], json!({"app": "theirs"}));
-    assert!(lab.get("StatefulSet", Some(HOSPITAL), "records").await.is_none(), "half a server would be worse than none");
+    assert!(
+        lab.get("StatefulSet", Some(HOSPITAL), "records").await.is_none(),
+        "half a server would be worse than none"
+    );
 
     // Once the way is clear it goes on by itself.
     lab.delete("Service", Some(HOSPITAL), "records").await;
@@ -185,14 +206,28 @@ async fn pods_of_the_example_pass_the_restricted_standard() {
     let lab = Lab::new().await;
     let _operator = lab.operator();
     lab.order_example().await;
-    for (kind, name) in [("StatefulSet", "records"), ("StatefulSet", "sessions"), ("Deployment", "imaging"), ("Deployment", "appointments")] {
+    for (kind, name) in [
+        ("StatefulSet", "records"),
+        ("StatefulSet", "sessions"),
+        ("Deployment", "imaging"),
+        ("Deployment", "appointments"),
+    ] {
         let workload = eventually(name, || lab.get(kind, Some(HOSPITAL), name)).await;
         let mut pod = workload["spec"]["template"].clone();
         pod["metadata"]["name"] = json!(format!("trial-{name}"));
         pod["spec"]["volumes"] = json!(
-            pod["spec"]["volumes"].as_array().into_iter().flatten().cloned()
-                .chain(workload["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten()
-                    .map(|claim| json!({"name": claim["metadata"]["name"], "emptyDir": {}})))
+            pod["spec"]["volumes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .cloned()
+                .chain(
+                    workload["spec"]["volumeClaimTemplates"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(|claim| json!({"name": claim["metadata"]["name"], "emptyDir": {}}))
+                )
                 .collect::<Vec<_>>()
         );
         pod["apiVersion"] = json!("v1");
@@ -201,4 +236,14 @@ async fn pods_of_the_example_pass_the_restricted_standard() {
         let object = serde_json::from_value(pod).unwrap();
         lab.of("Pod", Some(HOSPITAL)).create(&params, &object).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn walls_lead_to_the_api_servers_and_nowhere_else() {
+    let lab = Lab::new().await;
+    let _operator = lab.operator();
+    lab.order_example().await;
+    let wall = eventually("the wall stands", || lab.get("NetworkPolicy", Some(HOSPITAL), "records")).await;
+    assert_eq!(wall["metadata"]["generation"], 1, "found before the first decision");
+    assert!(wall["spec"]["egress"].to_string().contains("192.0.2.1/32"), "{:#}", wall["spec"]["egress"]);
 }

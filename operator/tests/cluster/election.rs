@@ -47,7 +47,10 @@ async fn one_leads_and_the_other_waits_until_the_first_is_gone() {
         let one = one.clone();
         async move { one.keep(lease).await }
     });
-    assert!(timeout(Duration::from_secs(4), two.acquire()).await.is_err(), "twice the duration, and the first still leads");
+    assert!(
+        timeout(Duration::from_secs(4), two.acquire()).await.is_err(),
+        "twice the duration, and the first still leads"
+    );
     assert_eq!(holder(&leases).await, "one");
 
     keeping.abort(); // killed: it cannot even say goodbye

@@ -50,7 +50,8 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     lab.delete("Hospital", None, "bad").await;
     restored(&lab, &strict).await;
     // The next test must find the rules in force again.
-    let invalid = json!({"apiVersion": "hz.hospital/v1alpha1", "kind": "Hospital", "metadata": {"name": "bad"}, "spec": {}});
+    let invalid =
+        json!({"apiVersion": "hz.hospital/v1alpha1", "kind": "Hospital", "metadata": {"name": "bad"}, "spec": {}});
     eventually("the rules are in force again", || async {
         match lab.try_apply(&invalid).await {
             Ok(_) => {

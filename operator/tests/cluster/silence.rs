@@ -13,7 +13,9 @@ fn writes(skip: usize) -> Vec<String> {
         .skip(skip)
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| line["user"]["username"] == "system:serviceaccount:hz-system:hz-operator")
-        .map(|line| format!("{} {}", line["verb"].as_str().unwrap_or_default(), line["requestURI"].as_str().unwrap_or_default()))
+        .map(|line| {
+            format!("{} {}", line["verb"].as_str().unwrap_or_default(), line["requestURI"].as_str().unwrap_or_default())
+        })
         .collect()
 }
 
@@ -30,8 +32,9 @@ async fn after_ready_nothing_is_written_while_everything_is_asked() {
     operator.at_rest().await;
     assert!(writes(from).len() > 30, "the audit log sees the operator");
 
-    let seconds = std::env::var("HZ_SILENCE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
-    let (from, asked, calls) = (lines(), operator.probes.asked.load(std::sync::atomic::Ordering::SeqCst), operator.metrics.calls_of("get"));
+    let seconds = std::env::var("HZ_SILENCE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let (from, asked, calls) =
+        (lines(), operator.probes.asked.load(std::sync::atomic::Ordering::SeqCst), operator.metrics.calls_of("get"));
     // A kubelet goes on talking about its pods all the while.
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let mut beat = 0;

@@ -71,7 +71,8 @@ async fn a_users_mistake_is_named_by_field_and_value_and_left_alone() {
     let mut manifest = example()[1].clone();
     manifest["spec"]["parameters"] = json!({"wal_level": "minimal"});
     lab.apply(&manifest).await;
-    let refused = lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| ready(object)["reason"] == "Unfit").await;
+    let refused =
+        lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| ready(object)["reason"] == "Unfit").await;
     let message = ready(&refused)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("spec.parameters") && message.contains("wal_level"), "{message}");
     operator.at_rest().await;
@@ -92,7 +93,8 @@ async fn what_waits_for_something_says_for_what_and_goes_on_when_it_comes() {
     lab.apply(&manifests[0]).await;
     lab.until_ready("Hospital", None, "st-anna", "True").await;
     lab.apply(&manifests[3]).await;
-    let waiting = lab.until("MedicalService", Some(HOSPITAL), "imaging", |object| ready(object)["reason"] == "Waiting").await;
+    let waiting =
+        lab.until("MedicalService", Some(HOSPITAL), "imaging", |object| ready(object)["reason"] == "Waiting").await;
     let message = ready(&waiting)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("spec.bindings[0]") && message.contains("records-orthanc"), "{message}");
     lab.apply(&manifests[1]).await;
@@ -106,7 +108,8 @@ async fn outside_a_hospital_nothing_is_made_and_the_user_is_told() {
     let mut manifest = example()[1].clone();
     manifest["metadata"]["namespace"] = json!("default");
     lab.apply(&manifest).await;
-    let told = lab.until("PostgresInstance", Some("default"), "records", |object| ready(object)["reason"] == "Waiting").await;
+    let told =
+        lab.until("PostgresInstance", Some("default"), "records", |object| ready(object)["reason"] == "Waiting").await;
     assert!(ready(&told)["message"].as_str().unwrap().contains("metadata.namespace"), "{told:#}");
     assert!(lab.get("StatefulSet", Some("default"), "records").await.is_none());
 }

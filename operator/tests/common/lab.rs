@@ -76,7 +76,8 @@ impl Lab {
             self.apply(&object).await;
         }
         for number in 1..=5 {
-            self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("worker-{number}")}})).await;
+            self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("worker-{number}")}}))
+                .await;
         }
         let crds: Api<CustomResourceDefinition> = Api::all(self.admin.clone());
         eventually("definitions are served", || async {
@@ -155,7 +156,10 @@ impl Lab {
     pub async fn try_apply(&self, manifest: &Value) -> Result<Value, kube::Error> {
         let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, name) = (text("/kind"), text("/metadata/name"));
-        let gvk = kube::core::GroupVersionKind::try_from(&serde_json::from_value::<kube::core::TypeMeta>(manifest.clone()).unwrap()).unwrap();
+        let gvk = kube::core::GroupVersionKind::try_from(
+            &serde_json::from_value::<kube::core::TypeMeta>(manifest.clone()).unwrap(),
+        )
+        .unwrap();
         let plural = OURS.iter().find(|(known, _)| *known == kind).map(|(_, plural)| (*plural).to_owned());
         let plural = plural.unwrap_or_else(|| plural_of(kind));
         let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
@@ -221,7 +225,13 @@ impl Lab {
             template["kind"] = json!("Pod");
             let object: DynamicObject = serde_json::from_value(template).unwrap();
             self.of("Pod", Some(namespace)).create(&PostParams::default(), &object).await.unwrap();
-            self.play("Pod", namespace, &pod, json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).await;
+            self.play(
+                "Pod",
+                namespace,
+                &pod,
+                json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+            )
+            .await;
         }
     }
 
@@ -250,7 +260,13 @@ impl Lab {
     }
 
     /// Waits until an object is as `holds` wants it.
-    pub async fn until(&self, kind: &str, namespace: Option<&str>, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(
+        &self,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         let last = Mutex::new(Value::Null);
         let what = format!("{kind} {name}");
         let found = tokio::time::timeout(Duration::from_secs(20), async {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,11 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::Config;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::Value;
 
 /// What comes before the point in a public key on the curve P-256, as X.509 writes it.
 const P256_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
-    0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// Cluster administrator.
@@ -82,20 +84,44 @@ impl Server {
     }
 }
 
-/// Where a test tool is: named by the environment, or made by the bundle's build, or on the path.
+/// Where a test tool is: named by the environment, or among what the bundle was built from, or on the path.
 fn tool(variable: &str, name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let made = home.join(".cache/hzctl/test-tools").join(name);
-    if made.exists() {
-        return made;
-    }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists()).unwrap_or_else(|| {
-        panic!("{name} is not here: build the bundle (`make bundle`), or set {variable} to its path")
-    })
+    unpacked(&home.join(".cache/hzctl"), name)
+        .or_else(|| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists()))
+        .unwrap_or_else(|| panic!("{name} is not here: run `make bundle` first, or set {variable} to its path"))
+}
+
+/// The program as the bundle's build keeps it, unpacked beside that once.
+fn unpacked(cache: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(cache.join("components")).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let (_, component, file) = entries
+        .filter_map(|component| {
+            let path = component.join("entry.json");
+            let entry: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+            let files = entry["packed"]["files"].as_array()?;
+            let file = files
+                .iter()
+                .find(|file| file["path"].as_str().is_some_and(|path| path.ends_with(&format!("/bin/{name}"))))?;
+            Some((path.metadata().ok()?.modified().ok()?, component, file.clone()))
+        })
+        .max_by_key(|(built, _, _)| *built)?;
+    let blob = file["blob"].as_str()?.strip_prefix("sha256:")?.to_owned();
+    let program = cache.join("test-tools").join(format!("{name}-{}", &blob[..12]));
+    if !program.exists() {
+        std::fs::create_dir_all(program.parent()?).ok()?;
+        let packed = std::fs::File::open(component.join("blobs").join(&blob)).ok()?;
+        // Under another name until it is whole: two test programs may be at it at once.
+        let part = program.with_extension(std::process::id().to_string());
+        zstd::stream::copy_decode(packed, std::fs::File::create(&part).ok()?).ok()?;
+        std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o755)).ok()?;
+        std::fs::rename(&part, &program).ok()?;
+    }
+    Some(program)
 }
 
 fn free_ports() -> [u16; 3] {
@@ -107,7 +133,8 @@ fn free_ports() -> [u16; 3] {
 fn write_files(dir: &Path) {
     let random = ring::rand::SystemRandom::new();
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-    let pem = |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
+    let pem =
+        |kind: &str, der: &[u8]| format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der));
     write(dir, "sa.key", &pem("PRIVATE KEY", key.as_ref()));
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random).expect("our own key");
     let public: Vec<u8> = P256_PREFIX.iter().chain(pair.public_key().as_ref()).copied().collect();
@@ -137,9 +164,21 @@ fn start_etcd(dir: &Path, port: u16, peer: u16) -> Child {
     let data = dir.join("etcd").display().to_string();
     let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
     let arguments = [
-        "--data-dir", &data, "--listen-client-urls", &client, "--advertise-client-urls", &client,
-        "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster",
-        &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "error",
+        "--data-dir",
+        &data,
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+        "--initial-cluster",
+        &format!("default={peer}"),
+        "--unsafe-no-fsync",
+        "--log-level",
+        "error",
     ]
     .map(str::to_owned);
     spawn(&tool("HZ_ETCD", "etcd"), &arguments, &dir.join("etcd.log"))
@@ -150,7 +189,8 @@ fn start_apiserver(dir: &Path, etcd: u16, port: u16) -> Child {
     let arguments = [
         format!("--etcd-servers=http://127.0.0.1:{etcd}"),
         "--bind-address=127.0.0.1".into(),
-        "--advertise-address=127.0.0.1".into(),
+        // Nobody asks this address (it is one for documentation); it only shows up as that of an API server.
+        "--advertise-address=192.0.2.1".into(),
         format!("--secure-port={port}"),
         format!("--cert-dir={}", file("certs")),
         "--service-cluster-ip-range=10.96.0.0/16".into(),

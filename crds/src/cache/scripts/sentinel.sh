@@ -5,6 +5,8 @@ set -uo pipefail
 
 quorum=$((REPLICAS / 2 + 1))
 conf=/data/sentinel.conf
+# Stands when the last sentinel of this pod was astray: what it remembered is wrong.
+anew=/run/hz/anew
 
 # Others know the master, or, when all start for the first time, it is the first of us.
 first_master() {
@@ -22,18 +24,8 @@ first_master() {
   echo "$master"
 }
 
-watch_over() {
-  cat <<CONF
-sentinel monitor hz $1 6379 $quorum
-sentinel auth-pass hz $REDISCLI_AUTH
-sentinel down-after-milliseconds hz $DOWN_AFTER_MS
-sentinel failover-timeout hz 15000
-sentinel parallel-syncs hz 1
-sentinel client-reconfig-script hz /etc/hz/reconfigured.sh
-CONF
-}
-
 umask 077
+[[ -e "$anew" ]] && rm -f "$conf" "$anew"
 if grep -q '^sentinel monitor hz ' "$conf" 2>/dev/null; then
   say "taking up what $conf remembers"
   # The password may be another since.
@@ -49,42 +41,36 @@ else
     echo "requirepass $REDISCLI_AUTH"
     echo "sentinel sentinel-pass $REDISCLI_AUTH"
     echo "sentinel announce-ip $me"
-    watch_over "$master"
+    echo "sentinel monitor hz $master 6379 $quorum"
+    echo "sentinel auth-pass hz $REDISCLI_AUTH"
+    echo "sentinel down-after-milliseconds hz $DOWN_AFTER_MS"
+    echo "sentinel failover-timeout hz 15000"
+    echo "sentinel parallel-syncs hz 1"
+    echo "sentinel client-reconfig-script hz /etc/hz/reconfigured.sh"
   } >"$conf"
 fi
 
-# Most others follow another master than our sentinel, for good and not for the moment of a failover: this pod was
-# cut off, or started alone. Follow them.
+# Most others have followed another master than our sentinel for longer than any failover takes: this pod was cut off,
+# or started alone. Follow them, and start the sentinel anew; nothing else makes it forget.
 follow_the_others() {
   local mine most
   mine=$(ask_sentinel "$me")
   most=$(agreed_master)
   if [[ -z "$mine" || -z "$most" || "$mine" == "$most" ]]; then
-    astray=0
+    astray_since=""
     return
   fi
-  astray=$((astray + 1))
-  [[ $astray -ge 4 ]] || return
-  astray=0
+  astray_since=${astray_since:-$SECONDS}
+  ((SECONDS - astray_since >= 20)) || return
   say "following $most like the others, and no longer $mine"
-  timeout 5 valkey-cli -p 26379 sentinel remove hz
-  watch_over "$most" | while read -r _ what rest; do
-    # client-reconfig-script can only stand in the file; sentinels deny setting it.
-    case "$what" in
-    monitor)
-      # shellcheck disable=SC2086
-      timeout 5 valkey-cli -p 26379 sentinel monitor $rest
-      ;;
-    client-reconfig-script) ;;
-    *) timeout 5 valkey-cli -p 26379 sentinel set hz "$what" "${rest#hz }" ;;
-    esac </dev/null
-  done
   [[ "$most" == "$me" ]] || timeout 5 valkey-cli replicaof "$most" 6379
+  touch "$anew"
+  kill -TERM $$ # the sentinel, by now
 }
 
 keep_right() {
   local said="" role pause
-  astray=0
+  astray_since=""
   while :; do
     case "$(role_of 127.0.0.1)" in
     master) role=master ;;

@@ -24,6 +24,8 @@ hand_over() {
         [[ "$(agreed_master)" != "$me" ]] && return
         sleep 0.5
       done
+      # Never a second failover on top of the first: two would be promoted.
+      break
     fi
   done
   say "nobody can take over: starting as the master"

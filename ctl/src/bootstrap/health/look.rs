@@ -50,7 +50,13 @@ pub fn nodes_of(cluster: &Cluster, nodes: &BTreeMap<String, NodeLook>) -> Vec<It
         let group = if host.role == Role::ControlPlane { "control planes" } else { "workers" };
         let id = "HZ-HC-NODE";
         match nodes.get(&host.name) {
-            None => Item::wrong(id, group, &host.name, "is not part of the cluster", "run `hzctl bootstrap` again: it brings in what is missing"),
+            None => Item::wrong(
+                id,
+                group,
+                &host.name,
+                "is not part of the cluster",
+                "run `hzctl bootstrap` again: it brings in what is missing",
+            ),
             Some(node) if node.ready => Item::well(id, group, &host.name, "ready"),
             Some(node) if node.message.contains("stopped posting") => {
                 let fix = format!("see whether {} is up and reached; `systemctl status kubelet` there", host.address);
@@ -69,13 +75,27 @@ fn etcd_of(cluster: &Cluster, members: Result<Vec<Member>, Fault>) -> Vec<Item> 
     let id = "HZ-HC-ETCD";
     let members = match members {
         Ok(members) => members,
-        Err(fault) => return vec![Item::wrong(id, "etcd", "members", fault.to_string(), "see `journalctl -u kubelet` and the etcd pod on a control plane")],
+        Err(fault) => {
+            return vec![Item::wrong(
+                id,
+                "etcd",
+                "members",
+                fault.to_string(),
+                "see `journalctl -u kubelet` and the etcd pod on a control plane",
+            )];
+        }
     };
     let item = |host: &crate::cluster::Host| match crate::bootstrap::decide::member_of(&members, host) {
-        Some(member) if member.name.is_empty() => {
-            Item::wrong(id, "etcd", &host.name, "was added and never came up", "run `hzctl bootstrap` again: it takes the member out and adds it anew")
+        Some(member) if member.name.is_empty() => Item::wrong(
+            id,
+            "etcd",
+            &host.name,
+            "was added and never came up",
+            "run `hzctl bootstrap` again: it takes the member out and adds it anew",
+        ),
+        Some(member) if member.learner => {
+            Item::wrong(id, "etcd", &host.name, "learns and does not vote yet", "wait, or run `hzctl bootstrap` again")
         }
-        Some(member) if member.learner => Item::wrong(id, "etcd", &host.name, "learns and does not vote yet", "wait, or run `hzctl bootstrap` again"),
         Some(_) => Item::well(id, "etcd", &host.name, "votes"),
         None => Item::wrong(id, "etcd", &host.name, "is no member", "run `hzctl bootstrap` again"),
     };
@@ -88,7 +108,9 @@ fn releases_of(cluster: &Cluster, releases: &BTreeMap<String, ReleaseLook>) -> V
         let id = "HZ-HC-RELEASE";
         match releases.get(one.name) {
             None => Item::wrong(id, "add-ons", one.name, "is not installed", again),
-            Some(found) if found.status != "deployed" => Item::wrong(id, "add-ons", one.name, format!("its installation is {}", found.status), again),
+            Some(found) if found.status != "deployed" => {
+                Item::wrong(id, "add-ons", one.name, format!("its installation is {}", found.status), again)
+            }
             Some(found) if !found.missing.is_empty() => {
                 Item::wrong(id, "add-ons", one.name, format!("lacks {}", found.missing.join(", ")), again)
             }

@@ -24,8 +24,20 @@ pub struct Seen<'a> {
 /// All checks among hosts.
 pub fn check(cluster: &Cluster, seen: &[Seen]) -> Vec<Finding> {
     let mut found = clocks(seen);
-    found.extend(twins(seen, MACHINE_ID, "machine id", |facts| &facts.machine_id, "`rm /etc/machine-id && systemd-machine-id-setup`, then reboot, on all but one: they are copies of one disk"));
-    found.extend(twins(seen, HOSTNAME, "host name", |facts| &facts.hostname, "`hostnamectl set-hostname` on all but one"));
+    found.extend(twins(
+        seen,
+        MACHINE_ID,
+        "machine id",
+        |facts| &facts.machine_id,
+        "`rm /etc/machine-id && systemd-machine-id-setup`, then reboot, on all but one: they are copies of one disk",
+    ));
+    found.extend(twins(
+        seen,
+        HOSTNAME,
+        "host name",
+        |facts| &facts.hostname,
+        "`hostnamectl set-hostname` on all but one",
+    ));
     found.extend(addresses(seen));
     found.extend(mtus(cluster, seen));
     found.extend(ranges(cluster, seen));
@@ -43,7 +55,12 @@ fn clocks(seen: &[Seen]) -> Vec<Finding> {
             let seconds = (one.offset_ms - middle) as f64 / 1000.0;
             let way = if seconds > 0.0 { "ahead of" } else { "behind" };
             let what = format!("the clock is {:.1} seconds {way} the other hosts'", seconds.abs());
-            Finding::error(CLOCK, &one.host.name, what, "run chrony or systemd-timesyncd against the same server on all hosts")
+            Finding::error(
+                CLOCK,
+                &one.host.name,
+                what,
+                "run chrony or systemd-timesyncd against the same server on all hosts",
+            )
         })
         .collect()
 }
@@ -73,7 +90,12 @@ fn addresses(seen: &[Seen]) -> Vec<Finding> {
                 .map(|own| own.address.as_str())
                 .collect();
             let what = format!("{address} is not on the host; it has {}", own.join(", "));
-            found.push(Finding::error(ADDRESS, &one.host.name, what, "write one of the host's own addresses into cluster.yaml"));
+            found.push(Finding::error(
+                ADDRESS,
+                &one.host.name,
+                what,
+                "write one of the host's own addresses into cluster.yaml",
+            ));
         }
         let others = seen.iter().filter(|other| other.host.name != one.host.name && has(other.facts, &address));
         for other in others {
@@ -112,17 +134,31 @@ fn ranges(cluster: &Cluster, seen: &[Seen]) -> Vec<Finding> {
     let overlap = |a: &Ipv4Net, b: &Ipv4Net| a.contains(&b.network()) || b.contains(&a.network());
     let mut found = Vec::new();
     let mut error = |host: &str, what: String| {
-        found.push(Finding::error(CIDR, host, what, "choose other ranges in spec.network: they must be unused in the house"));
+        found.push(Finding::error(
+            CIDR,
+            host,
+            what,
+            "choose other ranges in spec.network: they must be unused in the house",
+        ));
     };
     if overlap(&network.pod_cidr, &network.service_cidr) {
         error("", format!("podCIDR {} and serviceCIDR {} overlap", network.pod_cidr, network.service_cidr));
     }
     let nodes = 1u64 << (24u8.saturating_sub(network.pod_cidr.prefix_len()));
     if (seen.len() as u64) > nodes {
-        error("", format!("podCIDR {} has {nodes} ranges of 256 addresses, {} hosts need one each", network.pod_cidr, seen.len()));
+        error(
+            "",
+            format!(
+                "podCIDR {} has {nodes} ranges of 256 addresses, {} hosts need one each",
+                network.pod_cidr,
+                seen.len()
+            ),
+        );
     }
     // Interfaces of our own network hold addresses of the pod range on a cluster that runs.
-    let ours = |name: &str| name == "lo" || name == "cni0" || name.starts_with("hz") || name.starts_with("veth") || name.starts_with("kube");
+    let ours = |name: &str| {
+        name == "lo" || name == "cni0" || name.starts_with("hz") || name.starts_with("veth") || name.starts_with("kube")
+    };
     for one in seen {
         for own in one.facts.addresses.iter().filter(|own| !ours(&own.interface)) {
             let Ok(net) = format!("{}/{}", own.address, own.prefix).parse::<Ipv4Net>() else { continue };
@@ -155,4 +191,3 @@ pub fn connections(results: &[(String, Vec<Dialled>)]) -> Vec<Finding> {
         })
         .collect()
 }
-

@@ -104,7 +104,12 @@ fn room(name: &str, facts: &Facts, wants: &Wants) -> Vec<Finding> {
         }
         if disk.inodes > 0 && disk.inodes_free < 100_000 && !here.is_empty() {
             let what = format!("{} free inodes where {} is, 100000 needed", disk.inodes_free, disk.path);
-            found.push(Finding::error(INODES, name, what, "make the file system with more inodes, or remove small files"));
+            found.push(Finding::error(
+                INODES,
+                name,
+                what,
+                "make the file system with more inodes, or remove small files",
+            ));
         }
     }
     found
@@ -118,7 +123,8 @@ fn leftovers(name: &str, facts: &Facts, wants: &Wants) -> Vec<Finding> {
     match &left.marker {
         Some(marker) if marker.cluster != wants.cluster => {
             let what = format!("the host belongs to cluster {} of hzctl", marker.cluster);
-            let fix = format!("`hzctl reset` with the cluster.yaml of {}, or take the host out of this one", marker.cluster);
+            let fix =
+                format!("`hzctl reset` with the cluster.yaml of {}, or take the host out of this one", marker.cluster);
             vec![Finding::error(LEFTOVERS, name, what, fix)]
         }
         Some(marker) if wants.id.as_ref().is_some_and(|id| *id != marker.id) => {
@@ -128,9 +134,16 @@ fn leftovers(name: &str, facts: &Facts, wants: &Wants) -> Vec<Finding> {
         Some(_) => Vec::new(),
         None if left.any() => {
             let mut parts = Vec::new();
-            let mut tell = |is: bool, what: &str| if is { parts.push(what.to_owned()) };
+            let mut tell = |is: bool, what: &str| {
+                if is {
+                    parts.push(what.to_owned())
+                }
+            };
             tell(left.kubelet_running, "a kubelet runs");
-            tell(left.kubelet_conf || left.admin_conf || !left.ca_hash.is_empty(), "/etc/kubernetes holds a cluster's files");
+            tell(
+                left.kubelet_conf || left.admin_conf || !left.ca_hash.is_empty(),
+                "/etc/kubernetes holds a cluster's files",
+            );
             tell(!left.manifests.is_empty(), "/etc/kubernetes/manifests holds static pods");
             tell(left.etcd_data, "/var/lib/etcd holds data");
             tell(!left.others.is_empty(), &format!("{} is installed", left.others.join(", ")));
@@ -138,7 +151,12 @@ fn leftovers(name: &str, facts: &Facts, wants: &Wants) -> Vec<Finding> {
         }
         None if !left.cni.is_empty() => {
             let what = format!("/etc/cni/net.d holds {}", left.cni.join(", "));
-            vec![Finding::error(LEFTOVERS, name, what, "move these files away: the runtime would take the first of them")]
+            vec![Finding::error(
+                LEFTOVERS,
+                name,
+                what,
+                "move these files away: the runtime would take the first of them",
+            )]
         }
         None => Vec::new(),
     }

@@ -30,11 +30,14 @@ pub async fn fsync(site: &Site) -> Result<Vec<Finding>, Fault> {
 pub async fn connections(site: &Site) -> Result<Vec<Finding>, Fault> {
     let fresh: Vec<Arc<Server>> =
         site.servers.values().filter(|server| !server.facts().leftovers.kubelet_conf).cloned().collect();
-    let listeners: Result<Vec<Session>, Fault> = join_all(fresh.iter().map(|server| listen(site, server))).await.into_iter().collect();
+    let listeners: Result<Vec<Session>, Fault> =
+        join_all(fresh.iter().map(|server| listen(site, server))).await.into_iter().collect();
     let listeners = listeners?;
     let dialled = join_all(site.servers.values().map(|server| async {
         let mut dials = ports::dials(&site.cluster, server.name());
-        dials.retain(|dial| fresh.iter().any(|other| other.name() == dial.host && !other.facts().listening.contains(&dial.port)));
+        dials.retain(|dial| {
+            fresh.iter().any(|other| other.name() == dial.host && !other.facts().listening.contains(&dial.port))
+        });
         if dials.is_empty() {
             return Ok((server.name().to_owned(), Vec::new()));
         }

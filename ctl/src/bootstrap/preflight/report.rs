@@ -25,5 +25,7 @@ pub fn table(findings: &[Finding], hosts: usize) -> String {
         };
         table.add_row([finding.id, severity, &finding.host, &finding.found, &finding.fix]);
     }
-    format!("{table}\nPreflight: {checks} checks on {hosts} hosts: {errors} to mend, {warnings} to note, {waived} waived.")
+    format!(
+        "{table}\nPreflight: {checks} checks on {hosts} hosts: {errors} to mend, {warnings} to note, {waived} waived."
+    )
 }

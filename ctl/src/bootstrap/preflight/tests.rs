@@ -20,7 +20,14 @@ fn good(n: u8) -> Facts {
         cpus: 4,
         memory_bytes: 8 << 30,
         addresses: vec![Address { interface: "eth0".into(), address: format!("10.77.0.{n}"), prefix: 24, mtu: 1500 }],
-        disks: vec![Disk { path: "/var/lib".into(), device: 1, total: 1 << 40, free: 1 << 39, inodes: 1 << 20, inodes_free: 1 << 19 }],
+        disks: vec![Disk {
+            path: "/var/lib".into(),
+            device: 1,
+            total: 1 << 40,
+            free: 1 << 39,
+            inodes: 1 << 20,
+            inodes_free: 1 << 19,
+        }],
         ..Facts::default()
     }
 }
@@ -147,7 +154,8 @@ fn the_pod_network_of_a_running_cluster_is_no_overlap() {
 
 #[test]
 fn closed_ports_are_told_once_for_each_pair() {
-    let dial = |port| Dialled { dial: Dial { host: "b".into(), address: "1.2.3.4".into(), port }, error: "timed out".into() };
+    let dial =
+        |port| Dialled { dial: Dial { host: "b".into(), address: "1.2.3.4".into(), port }, error: "timed out".into() };
     let found = cluster::connections(&[("a".into(), vec![dial(2380), dial(2379)])]);
     assert_eq!(found.len(), 1);
     assert!(found[0].found.contains("2379 (clients of etcd), 2380 (members of etcd)"), "{}", found[0].found);

@@ -42,7 +42,8 @@ impl Versions {
     pub fn of(manifest: &Manifest) -> Result<Self, String> {
         let image = |name: &str| -> Result<(String, String), String> {
             let names = manifest.components.iter().filter_map(|entry| entry.reference.as_deref());
-            let found = names.filter_map(|full| full.rsplit_once(':')).find(|(path, _)| path.rsplit('/').next() == Some(name));
+            let found =
+                names.filter_map(|full| full.rsplit_once(':')).find(|(path, _)| path.rsplit('/').next() == Some(name));
             found.map(|(path, tag)| (path.to_owned(), tag.to_owned())).ok_or_else(|| format!("image {name}"))
         };
         let (apiserver, kubernetes) = image("kube-apiserver")?;

@@ -43,7 +43,8 @@ state = '/run/containerd'
 /// containerd.service
 pub fn unit(limits: Limits) -> String {
     // Limits that may not be raised, and scores that may not be lowered, make systemd refuse to start the service.
-    let nofile = if limits.no_resource_rights { "" } else { "LimitNOFILE=1048576\nLimitNPROC=infinity\nLimitCORE=infinity\n" };
+    let nofile =
+        if limits.no_resource_rights { "" } else { "LimitNOFILE=1048576\nLimitNPROC=infinity\nLimitCORE=infinity\n" };
     let score = if limits.no_oom_score { "" } else { "OOMScoreAdjust=-999\n" };
     format!(
         "# {NOTE}

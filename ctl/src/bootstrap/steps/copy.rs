@@ -135,7 +135,9 @@ async fn send(site: &Site, server: &Server, blobs: Vec<(Digest, u64)>) -> Result
     match (broken, status.code()) {
         (None, Some(0)) => Ok(()),
         // What the host said is nearer to the cause than the broken pipe that we saw.
-        (_, Some(code)) if code != 255 && !err.trim().is_empty() => Err(Fault::from_output(act, &err).on(server.name())),
+        (_, Some(code)) if code != 255 && !err.trim().is_empty() => {
+            Err(Fault::from_output(act, &err).on(server.name()))
+        }
         (Some(fault), _) => Err(fault),
         (None, _) => Err(Fault::transient(act, err).on(server.name())),
     }
@@ -182,7 +184,8 @@ impl Work for Copy {
             let own = format!("{}:{COPY}", self.0.spec.address);
             let mut source = source(site, &self.0);
             source.peers.retain(|peer| *peer != own);
-            let blobs = missing(site, &self.0).into_iter().map(|(digest, size)| (digest.hex().to_owned(), size)).collect();
+            let blobs =
+                missing(site, &self.0).into_iter().map(|(digest, size)| (digest.hex().to_owned(), size)).collect();
             let request = FetchRequest { source, blobs };
             let _: Report = self.0.node("failed to copy the bundle", &["fetch"], &request).await?;
             finish(site, &self.0).await

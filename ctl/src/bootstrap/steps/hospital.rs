@@ -11,7 +11,7 @@ use kube::core::GroupVersionKind;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
-use super::plan_of;
+use super::{images, plan_of};
 use crate::bootstrap::api::failed;
 use crate::bootstrap::fault::Fault;
 use crate::bootstrap::graph::{Plan, Work};
@@ -81,7 +81,11 @@ fn parse(file: &std::path::Path, text: &str) -> Result<Vec<Wanted>, String> {
         let one = Wanted { file: file.to_owned(), object };
         for field in ["/apiVersion", "/kind", "/metadata/name"] {
             if one.text(field).is_empty() {
-                return Err(format!("document {}: {} is missing", at + 1, field.trim_start_matches('/').replace('/', ".")));
+                return Err(format!(
+                    "document {}: {} is missing",
+                    at + 1,
+                    field.trim_start_matches('/').replace('/', ".")
+                ));
             }
         }
         wanted.push(one);
@@ -125,7 +129,8 @@ impl Work for Apply {
 
     fn act<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let (api, _) = site.api().ok_or_else(|| Fault::transient("failed to apply objects", "the API is not known"))?;
+            let (api, _) =
+                site.api().ok_or_else(|| Fault::transient("failed to apply objects", "the API is not known"))?;
             for one in &self.0 {
                 apply(one, api.client.clone()).await?;
             }
@@ -146,11 +151,15 @@ async fn apply(one: &Wanted, client: kube::Client) -> Result<(), Fault> {
             Err(error) => error,
         };
         let soon = match &error {
-            kube::Error::Api(status) => matches!(status.code, 404 | 409 | 429 | 500..) || status.message.contains("not found"),
+            kube::Error::Api(status) => {
+                matches!(status.code, 404 | 409 | 429 | 500..) || status.message.contains("not found")
+            }
             _ => true,
         };
         if !soon || begun.elapsed() > NAMESPACE_LIMIT {
-            return Err(Fault { transient: false, ..failed(&act, &error) }.fix("mend the file and run the bootstrap again"));
+            return Err(
+                Fault { transient: false, ..failed(&act, &error) }.fix("mend the file and run the bootstrap again")
+            );
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -166,7 +175,9 @@ impl Ready {
             let api = one.api(api.client.clone());
             async move {
                 let there = api.get_opt(one.text("/metadata/name")).await.ok().flatten();
-                let state = there.and_then(|object| serde_json::to_value(object).ok()).map_or(Err("it is not there".into()), |object| readiness(&object));
+                let state = there
+                    .and_then(|object| serde_json::to_value(object).ok())
+                    .map_or(Err("it is not there".into()), |object| readiness(&object));
                 state.err().map(|why| format!("{}: {why}", one.shown()))
             }
         });
@@ -193,23 +204,46 @@ pub fn readiness(object: &Value) -> Result<(), String> {
 
 impl Work for Ready {
     fn probe<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<Plan, Fault>> {
-        Box::pin(async move { Ok(plan_of(self.unready(site).await.into_iter().map(|what| format!("wait for {what}")).collect())) })
+        Box::pin(async move {
+            Ok(plan_of(self.unready(site).await.into_iter().map(|what| format!("wait for {what}")).collect()))
+        })
     }
 
     fn act<'a>(&'a self, site: &'a Site) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let (api, _) = site.api().ok_or_else(|| Fault::transient("failed to wait for objects", "the API is not known"))?;
+            let (api, _) =
+                site.api().ok_or_else(|| Fault::transient("failed to wait for objects", "the API is not known"))?;
             let waits = self.0.iter().filter(|one| one.ours()).map(|one| until_ready(one, api.client.clone()));
-            let all = tokio::time::timeout(READY_LIMIT, join_all(waits)).await;
-            match all {
-                Ok(_) => Ok(()),
+            let watch = images_stay_absent(api.client.clone());
+            let all = async {
+                tokio::select! {
+                    _ = join_all(waits) => Ok(()),
+                    absent = watch => Err(images::fault("the hospital cannot get ready", &absent)),
+                }
+            };
+            match tokio::time::timeout(READY_LIMIT, all).await {
+                Ok(result) => result,
                 Err(_) => {
                     let why = self.unready(site).await.join("; ");
                     let act = format!("the hospital is not ready after {} seconds", READY_LIMIT.as_secs());
-                    Err(Fault::late(act, why).fix("`hzctl status` tells what is missing; run the bootstrap again to go on waiting"))
+                    Err(Fault::late(act, why)
+                        .fix("`hzctl status` tells what is missing; run the bootstrap again to go on waiting"))
                 }
             }
         })
+    }
+}
+
+/// Ends when pods have waited for missing images for a while.
+async fn images_stay_absent(client: kube::Client) -> Vec<String> {
+    let mut before = Vec::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let now = images::absent(client.clone()).await;
+        if now.iter().any(|image| before.contains(image)) {
+            return now;
+        }
+        before = now;
     }
 }
 

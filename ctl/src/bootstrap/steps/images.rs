@@ -47,7 +47,11 @@ impl Images {
         let Images(server, wave) = self;
         let facts = server.facts();
         let role = server.spec.role;
-        let wanted = site.bundle.manifest().images_for(bundle_role(role)).filter(|entry| is_early(entry) == (*wave == Wave::First));
+        let wanted = site
+            .bundle
+            .manifest()
+            .images_for(bundle_role(role))
+            .filter(|entry| is_early(entry) == (*wave == Wave::First));
         let task = |entry: &Entry| ImageTask {
             name: entry.reference.clone().unwrap_or_default(),
             manifest: entry.manifest.hex().to_owned(),
@@ -73,4 +77,33 @@ impl Work for Images {
             Ok(())
         })
     }
+}
+
+/// Images that pods of the platform or of a hospital wait for in vain, with the pod's node.
+pub async fn absent(client: kube::Client) -> Vec<String> {
+    use k8s_openapi::api::core::v1::Pod;
+    let pods =
+        kube::Api::<Pod>::all(client).list(&kube::api::ListParams::default().fields("status.phase=Pending")).await;
+    let mut found = Vec::new();
+    for pod in pods.map(|list| list.items).unwrap_or_default() {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        let status = pod.status.unwrap_or_default();
+        let containers = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
+        for container in containers {
+            let reason = container.state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason);
+            if matches!(reason.as_deref(), Some("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull")) {
+                found.push(format!("{} on {node}", container.image));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// That images are missing, as the cause of what did not come.
+pub fn fault(act: &str, absent: &[String]) -> Fault {
+    Fault::permanent(act, format!("images are missing: {}", absent.join(", "))).fix(
+        "`hzctl bundle list` shows what the bundle has; build it again with these images, then run the bootstrap again",
+    )
 }

@@ -23,23 +23,28 @@ use crate::node::undo::UndoRequest;
 const CONFIG: &str = "/etc/hzctl/kubeadm.yaml";
 const PKI: &str = "/etc/kubernetes/pki";
 const CA: &str = "/etc/kubernetes/pki/ca.crt";
-/// What control planes must have in common.
-const SHARED: [&str; 8] = [
-    "ca.crt",
-    "ca.key",
-    "sa.pub",
-    "sa.key",
-    "front-proxy-ca.crt",
-    "front-proxy-ca.key",
-    "etcd/ca.crt",
-    "etcd/ca.key",
+/// Phases of `kubeadm join`, the smallest that can be left out.
+const PHASES: [&str; 10] = [
+    "preflight",
+    "control-plane-prepare/download-certs",
+    "control-plane-prepare/certs",
+    "control-plane-prepare/kubeconfig",
+    "control-plane-prepare/control-plane",
+    "kubelet-start",
+    "etcd-join",
+    "kubelet-wait-bootstrap",
+    "control-plane-join",
+    "wait-control-plane",
 ];
+/// What control planes must have in common.
+const SHARED: [&str; 8] =
+    ["ca.crt", "ca.key", "sa.pub", "sa.key", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"];
 
 /// Bring a host into the cluster.
 pub struct Member(pub Arc<Server>);
 
 impl Member {
-    fn decide(&self, site: &Site) -> Option<Join> {
+    pub(super) fn decide(&self, site: &Site) -> Option<Join> {
         site.api().map(|(_, look)| decide::join(&self.0.spec, &self.0.facts(), &look))
     }
 
@@ -52,9 +57,19 @@ impl Member {
         result.map(|_| ()).map_err(|(fault, output)| logs::keep(site, server.name(), "kubeadm-join", &output, fault))
     }
 
+    /// Some phases of a join; all others are left out.
+    pub(super) async fn phases(&self, site: &Site, act: &str, wanted: &[&str]) -> Result<(), Fault> {
+        let skip: Vec<&str> = PHASES.iter().copied().filter(|phase| !wanted.contains(phase)).collect();
+        let skip = format!("--skip-phases={}", skip.join(","));
+        let argv = ["/usr/local/bin/kubeadm", "join", "--config", CONFIG, "--ignore-preflight-errors=all", &skip];
+        let result = self.0.exec(act, "kubeadm", &argv, KUBEADM_LIMIT).await;
+        result.map(|_| ()).map_err(|(fault, output)| logs::keep(site, self.0.name(), "kubeadm-join", &output, fault))
+    }
+
     /// The authority of the cluster, for control planes its keys, and what kubeadm is to do.
-    async fn files(&self, site: &Site, control_plane: bool) -> Result<(), Fault> {
-        let (api, _) = site.api().ok_or_else(|| Fault::transient("failed to join the cluster", "its API is not known"))?;
+    pub(super) async fn files(&self, site: &Site, control_plane: bool) -> Result<(), Fault> {
+        let (api, _) =
+            site.api().ok_or_else(|| Fault::transient("failed to join the cluster", "its API is not known"))?;
         let from = site.server(&api.through);
         let act = "failed to read the authority of the cluster";
         let mut paths = vec![CA.to_owned()];
@@ -70,8 +85,11 @@ impl Member {
             secret(CONFIG, kubeadm::join(&node, control_plane, &site.join_token)),
         ];
         for path in paths.iter().filter(|_| control_plane) {
-            let encoded = found.get(path).ok_or_else(|| Fault::permanent(act, format!("{path} is not there")).on(from.name()))?;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|error| Fault::permanent(act, error))?;
+            let encoded =
+                found.get(path).ok_or_else(|| Fault::permanent(act, format!("{path} is not there")).on(from.name()))?;
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(encoded)
+                .map_err(|error| Fault::permanent(act, error))?;
             files.push(secret(path, String::from_utf8_lossy(&bytes).into_owned()));
         }
         write(&self.0, files).await
@@ -80,7 +98,7 @@ impl Member {
     /// Undo a join that was cut off. The member of etcd goes first: it blocks every other.
     ///
     /// This is the one place where something is undone, so it is decided again on what is true at this moment.
-    async fn undo(&self, site: &Site) -> Result<(), Fault> {
+    pub(super) async fn undo(&self, site: &Site) -> Result<(), Fault> {
         connect::refresh(site, &self.0).await?;
         relook(site).await?;
         let through = site.api().map(|(api, _)| api.through.clone());
@@ -93,7 +111,8 @@ impl Member {
         {
             let url = decide::peer_url(&self.0.spec);
             let through = site.server(&api.through);
-            let _: usize = through.node("failed to take the old member out of etcd", &["etcd-remove", &url], &()).await?;
+            let _: usize =
+                through.node("failed to take the old member out of etcd", &["etcd-remove", &url], &()).await?;
         }
         if let Some((api, _)) = site.api() {
             // kubeadm refuses a host whose node still looks alive.
@@ -113,24 +132,18 @@ impl Member {
     /// The last steps of a control plane that is a member of etcd already.
     async fn finish(&self, site: &Site) -> Result<(), Fault> {
         self.files(site, true).await?;
-        let phases: [&[&str]; 4] = [
-            &["control-plane-prepare", "all"],
-            &["kubelet-start"],
-            &["control-plane-join", "all"],
-            &["wait-control-plane"],
+        let mut wanted = vec![
+            "control-plane-prepare/certs",
+            "control-plane-prepare/kubeconfig",
+            "control-plane-prepare/control-plane",
         ];
-        let has_identity = self.0.facts().leftovers.kubelet_conf;
-        for phase in phases {
-            if phase == ["kubelet-start"] && has_identity {
-                continue;
-            }
-            let mut argv = vec!["/usr/local/bin/kubeadm", "join", "phase"];
-            argv.extend(phase);
-            argv.extend(["--config", CONFIG]);
-            let result = self.0.exec("failed to finish the control plane", "kubeadm", &argv, KUBEADM_LIMIT).await;
-            result.map_err(|(fault, output)| logs::keep(site, self.0.name(), "kubeadm-join", &output, fault))?;
+        if self.0.facts().leftovers.kubelet_conf {
+            self.wake().await?;
+        } else {
+            wanted.extend(["kubelet-start", "kubelet-wait-bootstrap"]);
         }
-        Ok(())
+        wanted.extend(["control-plane-join", "wait-control-plane"]);
+        self.phases(site, "failed to finish the control plane", &wanted).await
     }
 
     async fn wake(&self) -> Result<(), Fault> {
@@ -203,7 +216,7 @@ impl Work for Member {
 }
 
 /// See the API again, after something went wrong.
-async fn relook(site: &Site) -> Result<(), Fault> {
+pub(super) async fn relook(site: &Site) -> Result<(), Fault> {
     let Some((api, _)) = site.api() else { return Ok(()) };
     let through = site.server(&api.through);
     let look = api.look(&through).await?;
@@ -212,7 +225,7 @@ async fn relook(site: &Site) -> Result<(), Fault> {
 }
 
 /// The token of this run, where the cluster was started by an earlier one.
-async fn token(site: &Site) -> Result<(), Fault> {
+pub(super) async fn token(site: &Site) -> Result<(), Fault> {
     use k8s_openapi::api::core::v1::Secret;
     use kube::api::{Patch, PatchParams};
     let act = "failed to make a token to join with";

@@ -1,6 +1,7 @@
 //! The steps of a bootstrap. Each can be cut off anywhere and begun again.
 
 pub mod configure;
+pub mod control_plane;
 pub mod copy;
 pub mod hospital;
 pub mod images;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use hz_bundle::{FileEntry, Kind, Manifest};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, ListParams};
 use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
 use sha2::{Digest, Sha256};
 
 use super::start::write;
@@ -91,7 +91,10 @@ impl AddOn {
         let Some((api, _)) = site.api() else { return Ok(()) };
         let secrets = Api::<Secret>::namespaced(api.client.clone(), self.0.namespace);
         let act = "failed to look for an unfinished release";
-        let list = ListParams::default().labels(&format!("owner=helm,name={},status in (pending-install,pending-upgrade,pending-rollback)", self.0.name));
+        let list = ListParams::default().labels(&format!(
+            "owner=helm,name={},status in (pending-install,pending-upgrade,pending-rollback)",
+            self.0.name
+        ));
         for secret in secrets.list_metadata(&list).await.map_err(|error| failed(act, &error))? {
             secrets.delete(&secret.name_any(), &DeleteParams::default()).await.map_err(|error| failed(act, &error))?;
         }
@@ -109,7 +112,9 @@ impl Work for AddOn {
                 None => format!("install {}", self.0.name),
                 Some(found) if found.status != "deployed" => format!("repeat {}: it is {}", self.0.name, found.status),
                 Some(found) if found.digest != digest => format!("upgrade {}", self.0.name),
-                Some(found) if !found.missing.is_empty() => format!("restore of {}: {}", self.0.name, found.missing.join(", ")),
+                Some(found) if !found.missing.is_empty() => {
+                    format!("restore of {}: {}", self.0.name, found.missing.join(", "))
+                }
                 Some(_) => return Ok(Plan::Nothing),
             };
             Ok(Plan::Do(vec![what]))

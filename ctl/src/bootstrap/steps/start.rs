@@ -10,10 +10,10 @@ use crate::bootstrap::api::{self, Api};
 use crate::bootstrap::decide::{self, Start};
 use crate::bootstrap::fault::Fault;
 use crate::bootstrap::graph::{Plan, Work};
-use crate::bootstrap::{connect, logs};
 use crate::bootstrap::render::{Limits, kubeadm};
 use crate::bootstrap::server::Server;
 use crate::bootstrap::site::Site;
+use crate::bootstrap::{connect, logs};
 use crate::cluster::Role;
 use crate::node::files::ApplyRequest;
 use crate::node::types::{FileWrite, Report};
@@ -44,8 +44,10 @@ impl Init {
 
     /// Whether what is on this host was begun by us and never served a cluster: then nothing of it is of worth.
     fn may_begin_anew(&self, site: &Site) -> bool {
-        let ours = self.0.facts().leftovers.marker.as_ref().is_some_and(|marker| marker.id == site.id && !marker.served);
-        let joined = site.servers.values().any(|server| server.name() != self.0.name() && server.facts().leftovers.kubelet_conf);
+        let ours =
+            self.0.facts().leftovers.marker.as_ref().is_some_and(|marker| marker.id == site.id && !marker.served);
+        let joined =
+            site.servers.values().any(|server| server.name() != self.0.name() && server.facts().leftovers.kubelet_conf);
         ours && !joined && site.api().is_none()
     }
 
@@ -78,7 +80,9 @@ impl Work for Init {
             Ok(match self.decide(site) {
                 Start::Done => Plan::Nothing,
                 Start::Fresh => Plan::Do(vec![format!("start the cluster on {} (kubeadm init)", self.0.name())]),
-                Start::Again(missing) => plan_of(missing.iter().map(|what| format!("finish the start of the cluster: {what}")).collect()),
+                Start::Again(missing) => {
+                    plan_of(missing.iter().map(|what| format!("finish the start of the cluster: {what}")).collect())
+                }
             })
         })
     }
@@ -102,8 +106,13 @@ impl Work for Init {
             let own = self.0.facts().leftovers.etcd_data;
             if let Some(other) = holders.iter().find(|holder| holder.name() != self.0.name() && !own) {
                 let cause = format!("{} holds the data of the cluster and does not serve", other.name());
-                let fix = format!("see on {} why: `journalctl -u kubelet`, `crictl`-like: `ctr -n k8s.io tasks ls`", other.name());
-                return Err(Fault::permanent("the cluster cannot be started a second time", cause).on(other.name()).fix(fix));
+                let fix = format!(
+                    "see on {} why: `journalctl -u kubelet`, `crictl`-like: `ctr -n k8s.io tasks ls`",
+                    other.name()
+                );
+                return Err(Fault::permanent("the cluster cannot be started a second time", cause)
+                    .on(other.name())
+                    .fix(fix));
             }
             let begun = self.init(site, again).await;
             match begun {

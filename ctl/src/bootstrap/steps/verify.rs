@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::plan_of;
+use super::{images, plan_of};
 use crate::bootstrap::api::{failed, node_look};
 use crate::bootstrap::fault::Fault;
 use crate::bootstrap::graph::{Plan, Work};
@@ -25,6 +25,8 @@ use crate::cluster::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(250);
+/// How long a pod may look for an image before it is called missing.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Something that is looked at until nothing is wrong with it.
 type Check = for<'a> fn(&'a Site, Client) -> BoxFuture<'a, Result<Vec<String>, Fault>>;
@@ -56,6 +58,9 @@ impl Work for Settled {
                 let wrong = (self.check)(site, api.client.clone()).await;
                 match wrong {
                     Ok(wrong) if wrong.is_empty() => return Ok(()),
+                    Ok(_) if begun.elapsed() > GRACE && !images::absent(api.client.clone()).await.is_empty() => {
+                        return Err(images::fault(&act, &images::absent(api.client.clone()).await));
+                    }
                     Ok(wrong) if begun.elapsed() > LIMIT => {
                         return Err(Fault::late(act, wrong.join("; ")).fix(self.fix));
                     }
@@ -121,8 +126,7 @@ pub const NAMESPACES: [&str; 4] = ["kube-system", "hz-system", "hz-gateway", "hz
 pub async fn add_ons_of(client: Client, down: i32) -> Result<Vec<String>, Fault> {
     let act = "failed to look at the add-ons";
     let list = ListParams::default();
-    let (deployments, daemons) =
-        (Api::<Deployment>::all(client.clone()), Api::<DaemonSet>::all(client));
+    let (deployments, daemons) = (Api::<Deployment>::all(client.clone()), Api::<DaemonSet>::all(client));
     let (deployments, daemons) = tokio::join!(deployments.list(&list), daemons.list(&list));
     let ours = |namespace: Option<String>| namespace.is_some_and(|name| NAMESPACES.contains(&name.as_str()));
     let mut wrong = Vec::new();
@@ -199,9 +203,9 @@ pub fn gateway(site: &Site, client: Client) -> BoxFuture<'_, Result<Vec<String>,
     })
 }
 
-/// Whether a service answered, and not the gateway for it.
+/// Whether a service answered, and not the gateway for it. A service may have nothing at the path we ask for.
 fn good(code: u16) -> bool {
-    code < 500 && code != 404
+    code < 500
 }
 
 async fn ask(door: SocketAddr, route: &Route) -> Result<u16, String> {
@@ -212,14 +216,22 @@ async fn ask(door: SocketAddr, route: &Route) -> Result<u16, String> {
             route.path, route.host
         );
         stream.write_all(request.as_bytes()).await?;
-        let mut head = [0; 16];
-        stream.read_exact(&mut head).await?;
+        let mut head = Vec::new();
+        // The first kilobytes tell who answered; a service may have far more to say.
+        stream.take(4096).read_to_end(&mut head).await?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&head).into_owned())
     };
     match tokio::time::timeout(Duration::from_secs(4), asked).await {
         Err(_) => Err(format!("{door} does not answer within 4 seconds")),
         Ok(Err(error)) => Err(format!("{door}: {error}")),
-        Ok(Ok(head)) => head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| format!("{door} does not speak HTTP")),
+        Ok(Ok(head)) if head.ends_with("404 page not found\n") && !head.contains("Server:") => {
+            Err(format!("{door} has no route for it yet"))
+        }
+        Ok(Ok(head)) => head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .ok_or_else(|| format!("{door} does not speak HTTP")),
     }
 }
 

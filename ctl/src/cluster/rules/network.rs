@@ -19,10 +19,7 @@ const RESERVED: [(&str, &str); 5] = [
 ];
 
 fn reserved(range: Ipv4Net) -> Option<(&'static str, &'static str)> {
-    let meets = |text: &str| {
-        text.parse::<Ipv4Net>()
-            .is_ok_and(|other| overlap(other, range))
-    };
+    let meets = |text: &str| text.parse::<Ipv4Net>().is_ok_and(|other| overlap(other, range));
     RESERVED.into_iter().find(|(text, _)| meets(text))
 }
 
@@ -35,10 +32,7 @@ pub(super) fn addresses(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Prob
     let default = Network::default();
     let range = |field: &str, default: Ipv4Net| match root.at(&["spec", "network", field]) {
         None => Some((default, None)),
-        Some(node) => node
-            .text()
-            .and_then(|text| text.parse().ok())
-            .map(|range| (range, Some(node))),
+        Some(node) => node.text().and_then(|text| text.parse().ok()).map(|range| (range, Some(node))),
     };
     let pods = range("podCIDR", default.pod_cidr);
     let services = range("serviceCIDR", default.service_cidr);
@@ -46,24 +40,15 @@ pub(super) fn addresses(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Prob
         && overlap(pods, services)
         && let Some(node) = service_node.or(pod_node)
     {
-        let field = if service_node.is_some() {
-            "serviceCIDR"
-        } else {
-            "podCIDR"
-        };
+        let field = if service_node.is_some() { "serviceCIDR" } else { "podCIDR" };
         problems.push(
-            Problem::at(
-                node.span.clone(),
-                format!("pods ({pods}) and services ({services}) share addresses"),
-            )
-            .path(format!("spec.network.{field}"))
-            .label("overlaps")
-            .hint("give each a range of its own, such as 10.244.0.0/16 and 10.96.0.0/16"),
+            Problem::at(node.span.clone(), format!("pods ({pods}) and services ({services}) share addresses"))
+                .path(format!("spec.network.{field}"))
+                .label("overlaps")
+                .hint("give each a range of its own, such as 10.244.0.0/16 and 10.96.0.0/16"),
         );
     }
-    for (field, range, fewest, most) in
-        [("podCIDR", pods, 8, 24), ("serviceCIDR", services, 12, 24)]
-    {
+    for (field, range, fewest, most) in [("podCIDR", pods, 8, 24), ("serviceCIDR", services, 12, 24)] {
         if let Some((range, Some(node))) = range {
             size(field, range, node, fewest, most, hosts.len(), problems);
         }
@@ -72,21 +57,14 @@ pub(super) fn addresses(root: &Node, hosts: &[Seen<'_>], problems: &mut Vec<Prob
         let Some((address, node)) = host.address() else {
             continue;
         };
-        let problem =
-            |message: String| Problem::at(node.span.clone(), message).path(host.path("address"));
+        let problem = |message: String| Problem::at(node.span.clone(), message).path(host.path("address"));
         if let Some((range, why)) = reserved(Ipv4Net::from(address)) {
             problems.push(
-                problem(format!(
-                    "{address} cannot be a host's address: {range} {why}"
-                ))
-                .label("not a host's address"),
+                problem(format!("{address} cannot be a host's address: {range} {why}")).label("not a host's address"),
             );
         }
     }
-    for (field, what, range) in [
-        ("podCIDR", "pods", pods),
-        ("serviceCIDR", "services", services),
-    ] {
+    for (field, what, range) in [("podCIDR", "pods", pods), ("serviceCIDR", "services", services)] {
         if let Some((range, node)) = range {
             meets_hosts(field, what, range, node, hosts, problems);
         }
@@ -116,40 +94,19 @@ fn meets_hosts(
     };
     let hint = format!("set `spec.network.{field}` to a range that the hospital does not use");
     let (span, path, label) = match node {
-        Some(node) => (
-            &node.span,
-            format!("spec.network.{field}"),
-            "holds addresses of hosts".to_owned(),
-        ),
-        None => (
-            &host_node.span,
-            host.path("address"),
-            format!("inside spec.network.{field}"),
-        ),
+        Some(node) => (&node.span, format!("spec.network.{field}"), "holds addresses of hosts".to_owned()),
+        None => (&host_node.span, host.path("address"), format!("inside spec.network.{field}")),
     };
     problems.push(
-        Problem::at(
-            span.clone(),
-            format!("the range of the {what} ({range}) holds {address}{more}"),
-        )
-        .path(path)
-        .label(label)
-        .hint(hint),
+        Problem::at(span.clone(), format!("the range of the {what} ({range}) holds {address}{more}"))
+            .path(path)
+            .label(label)
+            .hint(hint),
     );
 }
 
-fn size(
-    field: &str,
-    range: Ipv4Net,
-    node: &Node,
-    fewest: u8,
-    most: u8,
-    hosts: usize,
-    problems: &mut Vec<Problem>,
-) {
-    let problem = |message: String| {
-        Problem::at(node.span.clone(), message).path(format!("spec.network.{field}"))
-    };
+fn size(field: &str, range: Ipv4Net, node: &Node, fewest: u8, most: u8, hosts: usize, problems: &mut Vec<Problem>) {
+    let problem = |message: String| Problem::at(node.span.clone(), message).path(format!("spec.network.{field}"));
     if let Some((other, why)) = reserved(range) {
         problems.push(problem(format!("{range} cannot be used: {other} {why}")));
         return;
@@ -157,20 +114,15 @@ fn size(
     let length = range.prefix_len();
     if !(fewest..=most).contains(&length) {
         let word = if length < fewest { "large" } else { "small" };
-        problems.push(
-            problem(format!("{range} is too {word}"))
-                .label(format!("allowed: /{fewest} to /{most}")),
-        );
+        problems.push(problem(format!("{range} is too {word}")).label(format!("allowed: /{fewest} to /{most}")));
         return;
     }
     let room = 1usize << (24 - length.min(24));
     if field == "podCIDR" && hosts > room {
         problems.push(
-            problem(format!(
-                "{range} has room for {room} hosts, and there are {hosts}"
-            ))
-            .label("too small")
-            .hint("each host takes a /24; a /16 has room for 256"),
+            problem(format!("{range} has room for {room} hosts, and there are {hosts}"))
+                .label("too small")
+                .hint("each host takes a /24; a /16 has room for 256"),
         );
     }
 }
@@ -190,42 +142,23 @@ pub(super) fn ports(root: &Node, problems: &mut Vec<Problem>) {
     let main = root.at(&["spec", "ssh", "port"]);
     let ssh_port = main.and_then(Node::integer).unwrap_or(22);
     let gateway = root.at(&["spec", "gateway", "httpPort"]);
-    let taken = |port: i128| {
-        TAKEN
-            .iter()
-            .find(|(range, _)| u16::try_from(port).is_ok_and(|port| range.contains(&port)))
-    };
-    let port = gateway
-        .and_then(Node::integer)
-        .unwrap_or(i128::from(Gateway::default().http_port));
-    let by = if port == ssh_port {
-        Some("SSH")
-    } else {
-        taken(port).map(|(_, by)| *by)
-    };
+    let taken =
+        |port: i128| TAKEN.iter().find(|(range, _)| u16::try_from(port).is_ok_and(|port| range.contains(&port)));
+    let port = gateway.and_then(Node::integer).unwrap_or(i128::from(Gateway::default().http_port));
+    let by = if port == ssh_port { Some("SSH") } else { taken(port).map(|(_, by)| *by) };
     if let (Some(by), Some(node)) = (by, gateway.or(main)) {
-        let path = if gateway.is_some() {
-            "spec.gateway.httpPort"
-        } else {
-            "spec.ssh.port"
-        };
+        let path = if gateway.is_some() { "spec.gateway.httpPort" } else { "spec.ssh.port" };
         problems.push(
-            Problem::at(
-                node.span.clone(),
-                format!("port {port} of the gateway is taken by {by}"),
-            )
-            .path(path)
-            .label("taken"),
+            Problem::at(node.span.clone(), format!("port {port} of the gateway is taken by {by}"))
+                .path(path)
+                .label("taken"),
         );
     }
     if let (Some(node), Some((_, by))) = (main, taken(ssh_port)) {
         problems.push(
-            Problem::at(
-                node.span.clone(),
-                format!("port {ssh_port} of SSH is taken by {by}"),
-            )
-            .path("spec.ssh.port")
-            .label("taken"),
+            Problem::at(node.span.clone(), format!("port {ssh_port} of SSH is taken by {by}"))
+                .path("spec.ssh.port")
+                .label("taken"),
         );
     }
 }

@@ -19,32 +19,21 @@ pub(super) struct Place {
 impl Place {
     /// The whole file.
     pub(super) fn root(node: &Node) -> Self {
-        Place {
-            path: String::new(),
-            name: first_key(node),
-        }
+        Place { path: String::new(), name: first_key(node) }
     }
 
     fn field(&self, entry: &Entry) -> Self {
-        Place {
-            path: join(&self.path, &entry.key),
-            name: entry.key_span.clone(),
-        }
+        Place { path: join(&self.path, &entry.key), name: entry.key_span.clone() }
     }
 
     fn item(&self, index: usize, node: &Node) -> Self {
-        Place {
-            path: format!("{}[{index}]", self.path),
-            name: first_key(node),
-        }
+        Place { path: format!("{}[{index}]", self.path), name: first_key(node) }
     }
 }
 
 fn first_key(node: &Node) -> Span {
     match &node.value {
-        Value::Map(entries) => entries
-            .first()
-            .map_or(node.span.clone(), |entry| entry.key_span.clone()),
+        Value::Map(entries) => entries.first().map_or(node.span.clone(), |entry| entry.key_span.clone()),
         _ => node.span.clone(),
     }
 }
@@ -68,10 +57,7 @@ impl Checker<'_> {
         if let Some(choices) = choices(schema) {
             return self.choice(node, &choices, place);
         }
-        let wanted = schema
-            .get("type")
-            .and_then(Json::as_str)
-            .unwrap_or_default();
+        let wanted = schema.get("type").and_then(Json::as_str).unwrap_or_default();
         match (wanted, &node.value) {
             ("object", Value::Map(entries)) => self.object(entries, schema, place),
             ("array", Value::List(items)) => self.array(node, items, schema, place),
@@ -86,25 +72,15 @@ impl Checker<'_> {
 
     fn object(&mut self, entries: &[Entry], schema: &Json, place: &Place) {
         for (index, entry) in entries.iter().enumerate() {
-            if entries[..index]
-                .iter()
-                .any(|earlier| earlier.key == entry.key)
-            {
-                let problem = Problem::at(
-                    entry.key_span.clone(),
-                    format!("`{}` stands here a second time", entry.key),
-                )
-                .label("again")
-                .hint("keep one of the two");
+            if entries[..index].iter().any(|earlier| earlier.key == entry.key) {
+                let problem = Problem::at(entry.key_span.clone(), format!("`{}` stands here a second time", entry.key))
+                    .label("again")
+                    .hint("keep one of the two");
                 self.tell(&place.field(entry), problem);
                 continue;
             }
-            let field = schema
-                .get("properties")
-                .and_then(|fields| fields.get(&entry.key));
-            let any = schema
-                .get("additionalProperties")
-                .filter(|other| other.is_object());
+            let field = schema.get("properties").and_then(|fields| fields.get(&entry.key));
+            let any = schema.get("additionalProperties").filter(|other| other.is_object());
             match field.or(any) {
                 Some(field) => self.value(&entry.node, field, &place.field(entry)),
                 None => {
@@ -114,13 +90,9 @@ impl Checker<'_> {
             }
         }
         self.missing(entries, schema, place);
-        if let Some(most) =
-            limit(schema, "maxProperties").filter(|most| entries.len() as i128 > *most)
-        {
-            let problem = Problem::at(
-                place.name.clone(),
-                format!("{} entries; at most {most} are allowed", entries.len()),
-            );
+        if let Some(most) = limit(schema, "maxProperties").filter(|most| entries.len() as i128 > *most) {
+            let problem =
+                Problem::at(place.name.clone(), format!("{} entries; at most {most} are allowed", entries.len()));
             self.tell(place, problem);
         }
     }
@@ -132,20 +104,16 @@ impl Checker<'_> {
             // A misspelt field is told as such; that it is also missing says nothing new.
             let misspelt = entries.iter().any(|entry| {
                 let known = properties(schema).any(|(known, _)| known == entry.key);
-                let meant =
-                    nearest(&entry.key, properties(schema).map(|(name, _)| name)) == Some(name);
+                let meant = nearest(&entry.key, properties(schema).map(|(name, _)| name)) == Some(name);
                 !known && (meant || name == "identityFile" && names_a_secret(&entry.key))
             });
             if there || misspelt {
                 continue;
             }
-            let about = schema
-                .get("properties")
-                .and_then(|fields| fields.get(name))
-                .and_then(|field| self.about(field));
-            let mut problem =
-                Problem::at(place.name.clone(), format!("the field `{name}` is missing"))
-                    .label(format!("`{name}` belongs in here"));
+            let about =
+                schema.get("properties").and_then(|fields| fields.get(name)).and_then(|field| self.about(field));
+            let mut problem = Problem::at(place.name.clone(), format!("the field `{name}` is missing"))
+                .label(format!("`{name}` belongs in here"));
             if let Some(about) = about {
                 problem = problem.hint(format!("`{name}`: {about}"));
             }
@@ -155,79 +123,43 @@ impl Checker<'_> {
 
     /// The first sentence of a field's documentation.
     fn about(&self, field: &Json) -> Option<String> {
-        let text = |schema: &Json| {
-            schema
-                .get("description")
-                .and_then(Json::as_str)
-                .map(str::to_owned)
-        };
+        let text = |schema: &Json| schema.get("description").and_then(Json::as_str).map(str::to_owned);
         let text = text(field).or_else(|| text(resolve(self.root, field)))?;
-        let first = text
-            .split("\n\n")
-            .next()
-            .unwrap_or_default()
-            .replace('\n', " ");
-        Some(
-            first
-                .split_once(". ")
-                .map_or(first.clone(), |(sentence, _)| format!("{sentence}.")),
-        )
+        let first = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        Some(first.split_once(". ").map_or(first.clone(), |(sentence, _)| format!("{sentence}.")))
     }
 
     fn unknown(&self, entry: &Entry, entries: &[Entry], schema: &Json, place: &Place) -> Problem {
-        let problem = Problem::at(
-            entry.key_span.clone(),
-            format!("unknown field `{}`", entry.key),
-        );
+        let problem = Problem::at(entry.key_span.clone(), format!("unknown field `{}`", entry.key));
         if names_a_secret(&entry.key) {
             return secret(problem, &entry.key);
         }
         if entry.key == "<<" {
-            return problem
-                .label("merge keys are not read here")
-                .hint("write the fields out");
+            return problem.label("merge keys are not read here").hint("write the fields out");
         }
         let names: Vec<&str> = properties(schema).map(|(name, _)| name).collect();
-        let left = names
-            .iter()
-            .copied()
-            .filter(|name| !entries.iter().any(|entry| entry.key == *name));
+        let left = names.iter().copied().filter(|name| !entries.iter().any(|entry| entry.key == *name));
         if let Some(name) = nearest(&entry.key, left) {
             return problem.label(format!("did you mean `{name}`?"));
         }
         if let Some(home) = self.homes.get(&entry.key).and_then(|homes| homes.first()) {
-            let right = if home.is_empty() {
-                "the top level".to_owned()
-            } else {
-                format!("`{home}`")
-            };
+            let right = if home.is_empty() { "the top level".to_owned() } else { format!("`{home}`") };
             return problem.label(format!("belongs in {right}"));
         }
-        let owner = if place.path.is_empty() {
-            "the top level"
-        } else {
-            &place.path
-        };
-        problem.label("no such field").hint(format!(
-            "the fields of {owner} are {}",
-            one_of(names).replace(" or ", " and ")
-        ))
+        let owner = if place.path.is_empty() { "the top level" } else { &place.path };
+        problem
+            .label("no such field")
+            .hint(format!("the fields of {owner} are {}", one_of(names).replace(" or ", " and ")))
     }
 
     fn array(&mut self, node: &Node, items: &[Node], schema: &Json, place: &Place) {
         let count = items.len() as i128;
         if let Some(fewest) = limit(schema, "minItems").filter(|fewest| count < *fewest) {
-            let problem = Problem::at(
-                place.name.clone(),
-                format!("the list needs at least {fewest} item"),
-            );
+            let problem = Problem::at(place.name.clone(), format!("the list needs at least {fewest} item"));
             self.tell(place, problem);
         }
         if let Some(most) = limit(schema, "maxItems").filter(|most| count > *most) {
-            let problem = Problem::at(
-                node.span.clone(),
-                format!("{count} items; at most {most} are allowed"),
-            );
+            let problem = Problem::at(node.span.clone(), format!("{count} items; at most {most} are allowed"));
             self.tell(place, problem);
         }
         if let Some(schema) = schema.get("items") {
@@ -239,10 +171,7 @@ impl Checker<'_> {
 
     fn string(&mut self, node: &Node, text: &str, schema: &Json, place: &Place) {
         if text.contains("-----BEGIN") {
-            let problem = Problem::at(
-                node.span.clone(),
-                "a key stands here where a path or a name belongs",
-            );
+            let problem = Problem::at(node.span.clone(), "a key stands here where a path or a name belongs");
             return self.tell(place, secret(problem, "a private key"));
         }
         let length = text.chars().count() as i128;
@@ -251,23 +180,15 @@ impl Checker<'_> {
             return self.tell(place, problem);
         }
         if let Some(most) = limit(schema, "maxLength").filter(|most| length > *most) {
-            let problem = Problem::at(
-                node.span.clone(),
-                format!("{length} characters long; at most {most} are allowed"),
-            );
+            let problem =
+                Problem::at(node.span.clone(), format!("{length} characters long; at most {most} are allowed"));
             return self.tell(place, problem);
         }
         if text.chars().any(|character| character.is_control()) {
-            let problem = Problem::at(
-                node.span.clone(),
-                "holds a control character or a line break",
-            );
+            let problem = Problem::at(node.span.clone(), "holds a control character or a line break");
             return self.tell(place, problem);
         }
-        let rule = schema
-            .get("pattern")
-            .or_else(|| schema.get("format"))
-            .and_then(Json::as_str);
+        let rule = schema.get("pattern").or_else(|| schema.get("format")).and_then(Json::as_str);
         if let Some(Err((message, hint))) = rule.and_then(rule_for).map(|rule| rule(text)) {
             let mut problem = Problem::at(node.span.clone(), message);
             problem.hint = hint;
@@ -283,8 +204,8 @@ impl Checker<'_> {
                 (Some(least), None) => format!("{least} or more"),
                 (None, most) => format!("at most {}", most.unwrap_or_default()),
             };
-            let problem = Problem::at(node.span.clone(), format!("{number} is out of range"))
-                .label(format!("allowed: {range}"));
+            let problem =
+                Problem::at(node.span.clone(), format!("{number} is out of range")).label(format!("allowed: {range}"));
             self.tell(place, problem);
         }
     }
@@ -300,10 +221,7 @@ impl Checker<'_> {
             }
             other => describe(other),
         };
-        let mut problem = Problem::at(
-            node.span.clone(),
-            format!("{} is not one of the values", quoted(&given)),
-        );
+        let mut problem = Problem::at(node.span.clone(), format!("{} is not one of the values", quoted(&given)));
         let near = nearest(&given, choices.iter().copied());
         problem = match near {
             Some(name) => problem.label(format!("did you mean `{name}`?")),
@@ -322,9 +240,7 @@ fn secret(problem: Problem, name: &str) -> Problem {
         name if name.contains("pass") && !name.contains("phrase") => {
             "hzctl logs in with a key (`identityFile`), and sudo must not ask for a password"
         }
-        name if name.contains("passphrase") => {
-            "use a key without a passphrase, readable by you alone"
-        }
+        name if name.contains("passphrase") => "use a key without a passphrase, readable by you alone",
         _ => "put the key into a file that only you can read and name that file in `identityFile`",
     };
     problem.label("no secret may stand in this file").hint(way)
@@ -381,36 +297,25 @@ fn wrong_type(node: &Node, wanted: &str, schema: &Json, place: &Place) -> Proble
             }),
         (Value::Integer(_) | Value::Float(_) | Value::Bool(_), "string") => {
             let found = describe(&node.value);
-            Problem::at(
-                span,
-                format!("must be text, and YAML reads {found} as something else"),
-            )
-            .label("not text")
-            .hint(format!("put it in quotes: \"{found}\""))
+            Problem::at(span, format!("must be text, and YAML reads {found} as something else"))
+                .label("not text")
+                .hint(format!("put it in quotes: \"{found}\""))
         }
         (Value::Text(text), "integer") if text.parse::<i128>().is_ok() => {
             Problem::at(span, "must be a whole number, not text").label("remove the quotes")
         }
-        (Value::Float(text), "integer")
-            if text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'-') =>
-        {
+        (Value::Float(text), "integer") if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
             Problem::at(span, "the number is too large").label("too large")
         }
         (Value::Text(_), "object") => Problem::at(span, "must be fields, found text")
             .label("not fields")
             .hint("a field is `name: value`, with a colon and a space"),
-        (Value::Map(_) | Value::Text(_), "array") => Problem::at(
-            span,
-            format!("must be a list, found {}", describe(&node.value)),
-        )
-        .label("not a list")
-        .hint("start each item with `- `, or write [first, second]"),
-        (found, _) => Problem::at(
-            span,
-            format!("must be {wanted_words}, found {}", describe(found)),
-        )
-        .label(format!("not {wanted_words}")),
+        (Value::Map(_) | Value::Text(_), "array") => {
+            Problem::at(span, format!("must be a list, found {}", describe(&node.value)))
+                .label("not a list")
+                .hint("start each item with `- `, or write [first, second]")
+        }
+        (found, _) => Problem::at(span, format!("must be {wanted_words}, found {}", describe(found)))
+            .label(format!("not {wanted_words}")),
     }
 }

@@ -58,14 +58,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     let key_path = args.key.unwrap_or_else(SigningKey::default_path);
     let (key, created) = SigningKey::load_or_create(&key_path).map_err(told)?;
     if created {
-        printer.say(format!(
-            "made a signing key: {} (keep it; hosts trust what it signs)",
-            key_path.display()
-        ));
+        printer.say(format!("made a signing key: {} (keep it; hosts trust what it signs)", key_path.display()));
     }
-    let list = args
-        .components
-        .unwrap_or_else(|| root.join("bundle/components.yaml"));
+    let list = args.components.unwrap_or_else(|| root.join("bundle/components.yaml"));
     let output = args.archive.unwrap_or_else(|| default_archive(&root));
     let cache = args.cache.unwrap_or_else(Cache::default_root);
     let from = match args.from {
@@ -91,9 +86,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         })
     });
     let telling = tell(printer, news).await;
-    let result = work
-        .await
-        .map_err(|error| Failure::fault("the build was cut off").because(error))?;
+    let result = work.await.map_err(|error| Failure::fault("the build was cut off").because(error))?;
     if let Some(telling) = telling {
         telling.end(result.is_ok());
     }
@@ -124,12 +117,11 @@ pub fn source_root(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let has_list = |folder: &Path| folder.join("bundle/components.yaml").is_file();
     if let Some(named) = named {
         return std::fs::canonicalize(named).map_err(|error| {
-            Failure::input(format!("cannot open the source tree {}", named.display()))
-                .because(error)
+            Failure::input(format!("cannot open the source tree {}", named.display())).because(error)
         });
     }
-    let here = std::env::current_dir()
-        .map_err(|error| Failure::fault("failed to find the current folder").because(error))?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::fault("failed to find the current folder").because(error))?;
     here.ancestors().find(|folder| has_list(folder)).map(Path::to_path_buf).ok_or_else(|| {
         Failure::input("there is no bundle/components.yaml here or above")
             .hint("run it inside the source tree of the hospital cloud, or name the tree: --source PATH")
@@ -138,14 +130,9 @@ pub fn source_root(named: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// Where a build writes by default.
 pub fn default_archive(root: &Path) -> PathBuf {
-    let path = root.join(format!(
-        "dist/hz-bundle-{}-amd64.tar",
-        env!("CARGO_PKG_VERSION")
-    ));
+    let path = root.join(format!("dist/hz-bundle-{}-amd64.tar", env!("CARGO_PKG_VERSION")));
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here)
-        .map(Path::to_path_buf)
-        .unwrap_or(path)
+    path.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(path)
 }
 
 /// What the builder's threads tell the one that talks.
@@ -163,15 +150,11 @@ impl News {
             Event::Waiting => News::Note("another build is running; waiting for it".into()),
             Event::Plan { to_make, .. } => News::Plan(planned(to_make)),
             Event::Start { component, lane } => News::Started(component.into(), lane),
-            Event::Finish {
-                component,
-                cached: false,
-                ..
-            } => News::Finished(component.into()),
+            Event::Finish { component, cached: false, .. } => News::Finished(component.into()),
             Event::Finish { .. } => return None,
-            Event::Evicted { component, reason } => News::Note(format!(
-                "the cached {component} cannot be used ({reason}); making it again"
-            )),
+            Event::Evicted { component, reason } => {
+                News::Note(format!("the cached {component} cannot be used ({reason}); making it again"))
+            }
             Event::Check { done, total } => News::Archive("check", done, total),
             Event::Write { done, total } => News::Archive("write", done, total),
             Event::Log { component, line } => {
@@ -183,17 +166,10 @@ impl News {
 }
 
 fn planned(to_make: &[build::ToMake]) -> Vec<Planned> {
-    let mut steps: Vec<_> = to_make
-        .iter()
-        .map(|c| Planned::new(c.lane, c.component.clone(), "make", c.expected))
-        .collect();
+    let mut steps: Vec<_> =
+        to_make.iter().map(|c| Planned::new(c.lane, c.component.clone(), "make", c.expected)).collect();
     if !steps.is_empty() {
-        steps.push(Planned::new(
-            ARCHIVE,
-            ARCHIVE,
-            "write",
-            Duration::from_secs(3),
-        ));
+        steps.push(Planned::new(ARCHIVE, ARCHIVE, "write", Duration::from_secs(3)));
     }
     steps
 }
@@ -212,13 +188,7 @@ async fn tell(printer: &Printer, mut news: UnboundedReceiver<News>) -> Option<Te
         };
         let telling = telling.get_or_insert_with(|| Telling {
             // Two lanes work side by side, so all of it takes about as long as the longer one.
-            progress: Progress::start(
-                printer,
-                Plan {
-                    expected: longest_lane(&plan),
-                    steps: plan,
-                },
-            ),
+            progress: Progress::start(printer, Plan { expected: longest_lane(&plan), steps: plan }),
             steps: HashMap::new(),
         });
         telling.hear(news);
@@ -255,10 +225,7 @@ impl Telling {
             News::Note(text) => self.progress.note(text),
             News::Archive(what, done, total) => {
                 let progress = self.progress.clone();
-                let step = self
-                    .steps
-                    .entry(what.into())
-                    .or_insert_with(|| progress.step(ARCHIVE, ARCHIVE, what));
+                let step = self.steps.entry(what.into()).or_insert_with(|| progress.step(ARCHIVE, ARCHIVE, what));
                 step.at(fraction(done, total), Some(done));
                 if done == total
                     && let Some(step) = self.steps.remove(what)
@@ -284,12 +251,7 @@ pub struct Bar {
 impl Bar {
     /// Begin.
     pub fn start(printer: &Printer, what: &str) -> Self {
-        let plan = Plan::new(vec![Planned::new(
-            ARCHIVE,
-            ARCHIVE,
-            what,
-            Duration::from_secs(3),
-        )]);
+        let plan = Plan::new(vec![Planned::new(ARCHIVE, ARCHIVE, what, Duration::from_secs(3))]);
         let progress = Progress::start(printer, plan);
         let step = progress.step(ARCHIVE, ARCHIVE, what);
         Bar { progress, step }
@@ -313,9 +275,5 @@ impl Bar {
 
 #[allow(clippy::cast_precision_loss)] // a bar has a hundred places
 fn fraction(done: u64, total: u64) -> f64 {
-    if total == 0 {
-        1.0
-    } else {
-        done as f64 / total as f64
-    }
+    if total == 0 { 1.0 } else { done as f64 / total as f64 }
 }

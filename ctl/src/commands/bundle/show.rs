@@ -40,12 +40,8 @@ impl List {
     /// The components of a manifest, or those that a role needs.
     pub fn of(manifest: &Manifest, role: Option<Role>) -> Self {
         let chosen = |c: &&Entry| role.is_none_or(|role| c.roles.contains(&role));
-        let components = manifest
-            .components
-            .iter()
-            .filter(chosen)
-            .map(|component| Line::of(component, manifest))
-            .collect();
+        let components =
+            manifest.components.iter().filter(chosen).map(|component| Line::of(component, manifest)).collect();
         let blobs = role.map_or_else(|| manifest.blobs(), |role| manifest.blobs_for(role));
         List {
             version: manifest.version.clone(),
@@ -58,8 +54,7 @@ impl List {
 
     /// For people.
     pub fn table(&self) -> String {
-        let mut table =
-            plain_table(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
+        let mut table = plain_table(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
         for line in &self.components {
             table.add_row([
                 line.name.clone(),
@@ -92,12 +87,7 @@ impl Line {
             .filter(|other| other.name != component.name)
             .flat_map(|other| other.blobs.iter().map(|blob| &blob.digest))
             .collect();
-        let own = component
-            .blobs
-            .iter()
-            .filter(|blob| !others.contains(&blob.digest))
-            .map(|blob| blob.size)
-            .sum();
+        let own = component.blobs.iter().filter(|blob| !others.contains(&blob.digest)).map(|blob| blob.size).sum();
         Line {
             name: component.name.clone(),
             version: component.version.clone(),
@@ -132,12 +122,7 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
     if !component.files.is_empty() {
         let mut table = plain_table(&["FILE", "MODE", "SIZE", "SHA256"]);
         for file in &component.files {
-            table.add_row([
-                file.path.clone(),
-                file.mode.clone(),
-                bytes(file.size),
-                file.sha256.clone(),
-            ]);
+            table.add_row([file.path.clone(), file.mode.clone(), bytes(file.size), file.sha256.clone()]);
         }
         right(&mut table, &[2]);
         text.push_str(&format!("\n{}\n", trimmed(&table)));
@@ -149,18 +134,10 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
             .iter()
             .find(|user| user.component == component.name)
             .map_or_else(String::new, |user| user.part.clone());
-        let mut others: Vec<_> = users
-            .into_iter()
-            .map(|user| user.component)
-            .filter(|name| *name != component.name)
-            .collect();
+        let mut others: Vec<_> =
+            users.into_iter().map(|user| user.component).filter(|name| *name != component.name).collect();
         others.dedup();
-        table.add_row([
-            blob.digest.to_string(),
-            bytes(blob.size),
-            part,
-            shortened(&others),
-        ]);
+        table.add_row([blob.digest.to_string(), bytes(blob.size), part, shortened(&others)]);
     }
     right(&mut table, &[1]);
     format!("{text}\n{}", trimmed(&table))
@@ -191,11 +168,7 @@ pub fn report(report: &Report, key: &Path) -> String {
         ));
     }
     if report.is_sound() {
-        text.push_str(&format!(
-            "✓ {} blobs, {} are as they were signed",
-            report.blobs,
-            bytes(report.bytes)
-        ));
+        text.push_str(&format!("✓ {} blobs, {} are as they were signed", report.blobs, bytes(report.bytes)));
     }
     text
 }
@@ -228,12 +201,7 @@ fn right(table: &mut Table, columns: &[usize]) {
 fn trimmed(table: &Table) -> String {
     table
         .lines()
-        .map(|line| {
-            line.strip_prefix(" ")
-                .unwrap_or(&line)
-                .trim_end()
-                .to_owned()
-        })
+        .map(|line| line.strip_prefix(" ").unwrap_or(&line).trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
 }

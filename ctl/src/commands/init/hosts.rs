@@ -27,20 +27,15 @@ pub fn read(text: &str) -> Result<Vec<Host>, Failure> {
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
-        let words: Vec<&str> = line
-            .split([' ', '\t', ','])
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words: Vec<&str> = line.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
         if !words.is_empty() {
-            lines.extend(host(&words).map_err(|wrong| {
-                Failure::input(format!("line {} of the list: {wrong}", index + 1))
-            })?);
+            lines.extend(
+                host(&words).map_err(|wrong| Failure::input(format!("line {} of the list: {wrong}", index + 1)))?,
+            );
         }
     }
     if lines.is_empty() {
-        return Err(
-            Failure::input("the list has no hosts").hint("one host a line: ADDRESS [NAME] [ROLE]")
-        );
+        return Err(Failure::input("the list has no hosts").hint("one host a line: ADDRESS [NAME] [ROLE]"));
     }
     Ok(complete(lines))
 }
@@ -54,29 +49,15 @@ fn host(words: &[&str]) -> Result<Vec<Line>, String> {
             _ if name.is_none() => name = Some((*word).to_owned()),
             _ => {
                 let near = nearest(word, ["ControlPlane", "Worker"]);
-                let near = near
-                    .map(|role| format!("; did you mean the role `{role}`?"))
-                    .unwrap_or_default();
-                return Err(format!(
-                    "`{word}` is one word too many: a line is ADDRESS [NAME] [ROLE]{near}"
-                ));
+                let near = near.map(|role| format!("; did you mean the role `{role}`?")).unwrap_or_default();
+                return Err(format!("`{word}` is one word too many: a line is ADDRESS [NAME] [ROLE]{near}"));
             }
         }
     }
     if addresses.len() > 1 && name.is_some() {
-        return Err(format!(
-            "a range of {} hosts cannot have one name",
-            addresses.len()
-        ));
+        return Err(format!("a range of {} hosts cannot have one name", addresses.len()));
     }
-    Ok(addresses
-        .into_iter()
-        .map(|address| Line {
-            address,
-            name: name.clone(),
-            role,
-        })
-        .collect())
+    Ok(addresses.into_iter().map(|address| Line { address, name: name.clone(), role }).collect())
 }
 
 fn role_of(word: &str) -> Option<Role> {
@@ -89,10 +70,7 @@ fn role_of(word: &str) -> Option<Role> {
 
 /// One address, or a range: `10.0.0.11-18`, `10.0.0.250-10.0.1.5`.
 fn addresses(word: &str) -> Result<Vec<Ipv4Addr>, String> {
-    let one = |text: &str| {
-        text.parse::<Ipv4Addr>()
-            .map_err(|_| format!("`{text}` is not an IPv4 address"))
-    };
+    let one = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| format!("`{text}` is not an IPv4 address"));
     let Some((from, to)) = word.split_once('-') else {
         return Ok(vec![one(word)?]);
     };
@@ -109,20 +87,14 @@ fn addresses(word: &str) -> Result<Vec<Ipv4Addr>, String> {
     }
     let count = u32::from(last) - u32::from(first) + 1;
     if count > 500 {
-        return Err(format!(
-            "the range `{word}` has {count} addresses; a cluster has at most 500 hosts"
-        ));
+        return Err(format!("the range `{word}` has {count} addresses; a cluster has at most 500 hosts"));
     }
-    Ok((u32::from(first)..=u32::from(last))
-        .map(Ipv4Addr::from)
-        .collect())
+    Ok((u32::from(first)..=u32::from(last)).map(Ipv4Addr::from).collect())
 }
 
 /// Roles and names for those that have none: the first three are control planes if no line says who is.
 fn complete(lines: Vec<Line>) -> Vec<Host> {
-    let chosen = lines
-        .iter()
-        .any(|line| line.role == Some(Role::ControlPlane));
+    let chosen = lines.iter().any(|line| line.role == Some(Role::ControlPlane));
     let mut planes = 0;
     let mut hosts: Vec<Host> = Vec::with_capacity(lines.len());
     let taken: Vec<String> = lines.iter().filter_map(|line| line.name.clone()).collect();
@@ -131,20 +103,10 @@ fn complete(lines: Vec<Line>) -> Vec<Host> {
         let role = line.role.unwrap_or_else(|| {
             let plane = !chosen && planes < 3;
             planes += usize::from(plane);
-            if plane {
-                Role::ControlPlane
-            } else {
-                Role::Worker
-            }
+            if plane { Role::ControlPlane } else { Role::Worker }
         });
-        let name = line
-            .name
-            .unwrap_or_else(|| free_name(role, &mut next, &taken));
-        hosts.push(Host {
-            address: line.address,
-            name,
-            role,
-        });
+        let name = line.name.unwrap_or_else(|| free_name(role, &mut next, &taken));
+        hosts.push(Host { address: line.address, name, role });
     }
     hosts
 }
@@ -168,30 +130,21 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        read(text)
-            .unwrap()
-            .into_iter()
-            .map(|host| format!("{} {:?} {}", host.name, host.role, host.address))
-            .collect()
+        read(text).unwrap().into_iter().map(|host| format!("{} {:?} {}", host.name, host.role, host.address)).collect()
     }
 
     #[test]
     fn a_range_becomes_three_control_planes_and_five_workers() {
         let hosts = read("10.0.0.11-18").unwrap();
         assert_eq!(hosts.len(), 8);
-        assert_eq!(
-            hosts
-                .iter()
-                .filter(|host| host.role == Role::ControlPlane)
-                .count(),
-            3
-        );
+        assert_eq!(hosts.iter().filter(|host| host.role == Role::ControlPlane).count(), 3);
         assert_eq!(hosts[7].name, "worker-5");
     }
 
     #[test]
     fn names_and_roles_stand_in_any_order_and_what_is_left_out_is_filled_in() {
-        let text = "# servers\n10.0.0.1 cp-2 ControlPlane # rack 1\n10.0.0.2 control-plane\n10.0.0.3 worker lab\n\n10.0.0.9\n";
+        let text =
+            "# servers\n10.0.0.1 cp-2 ControlPlane # rack 1\n10.0.0.2 control-plane\n10.0.0.3 worker lab\n\n10.0.0.9\n";
         assert_eq!(
             names(text),
             [
@@ -206,10 +159,7 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named() {
         for (text, wrong) in [
-            (
-                "10.0.0.1\n10.0.0.300 x",
-                "line 2 of the list: `10.0.0.300` is not an IPv4 address",
-            ),
+            ("10.0.0.1\n10.0.0.300 x", "line 2 of the list: `10.0.0.300` is not an IPv4 address"),
             ("10.0.0.9-3", "ends before it begins"),
             ("10.0.0.1-10.9.0.1", "at most 500 hosts"),
             ("10.0.0.1 a Worker b", "one word too many"),

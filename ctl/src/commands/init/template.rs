@@ -19,18 +19,8 @@ pub struct Choices<'a> {
 
 /// The file.
 pub fn render(choices: &Choices<'_>) -> String {
-    let Choices {
-        name,
-        user,
-        identity_file,
-        bundle,
-        hosts,
-    } = choices;
-    let width = hosts
-        .iter()
-        .map(|host| quote(&host.name).len())
-        .max()
-        .unwrap_or_default();
+    let Choices { name, user, identity_file, bundle, hosts } = choices;
+    let width = hosts.iter().map(|host| quote(&host.name).len()).max().unwrap_or_default();
     let hosts: String = hosts
         .iter()
         .map(|host| {
@@ -56,15 +46,12 @@ pub fn render(choices: &Choices<'_>) -> String {
 
 /// Plain where YAML reads it as the same text, quoted elsewhere: a name such as `123` or `no:` must stay text.
 fn quote(text: &str) -> String {
-    let letters =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '@');
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '@');
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
         || text.starts_with("~/")
         || text.starts_with("../");
-    let word = matches!(
-        text.to_lowercase().as_str(),
-        "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
-    );
+    let word =
+        matches!(text.to_lowercase().as_str(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
     if begins && !word && text.strip_prefix('~').unwrap_or(text).chars().all(letters) {
         return text.to_owned();
     }
@@ -155,8 +142,7 @@ mod tests {
     #[test]
     fn names_that_yaml_would_take_for_something_else_are_quoted() {
         for name in ["123", "no", "1e3", "true"] {
-            let cluster =
-                Cluster::parse("cluster.yaml", &render_for("10.0.0.11-18", name)).unwrap();
+            let cluster = Cluster::parse("cluster.yaml", &render_for("10.0.0.11-18", name)).unwrap();
             assert_eq!(cluster.metadata.name, name);
         }
     }

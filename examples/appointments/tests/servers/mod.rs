@@ -17,10 +17,7 @@ const PASSWORD: &str = "not-a-secret";
 /// The first of some programs that is installed; panics with how to install it.
 fn program(names: &[&str], package: &str) -> Option<PathBuf> {
     if std::env::var_os(SKIP).is_some() {
-        eprintln!(
-            "SKIPPED because {SKIP} is set: this test needs {}",
-            names[0]
-        );
+        eprintln!("SKIPPED because {SKIP} is set: this test needs {}", names[0]);
         return None;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -28,21 +25,14 @@ fn program(names: &[&str], package: &str) -> Option<PathBuf> {
     if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
         folders.extend(versions.flatten().map(|version| version.path().join("bin")));
     }
-    let found = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|p| p.exists());
+    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|p| p.exists());
     Some(found.unwrap_or_else(|| {
         panic!("{} is not installed: apt-get install {package} (or set {SKIP}=1 to go without this test)", names[0])
     }))
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn is_root() -> bool {
@@ -55,19 +45,14 @@ fn as_nobody(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg(program);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
     command
 }
 
 fn wait_for_port(port: u16, what: &str) {
     let begun = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "{what} does not listen on port {port}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what} does not listen on port {port}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -83,10 +68,7 @@ impl Postgres {
     pub fn start() -> Option<Self> {
         let initdb = program(&["initdb"], "postgresql")?;
         let program = program(&["postgres"], "postgresql")?;
-        let folder = tempfile::Builder::new()
-            .prefix("hz-postgres-")
-            .tempdir()
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix("hz-postgres-").tempdir().unwrap();
         if is_root() {
             std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
         }
@@ -95,33 +77,14 @@ impl Postgres {
         let data = folder.path().join("data");
         let output = as_nobody(&initdb)
             .current_dir(folder.path())
-            .args([
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "--locale=C.UTF-8",
-                "-U",
-                "app",
-                "-A",
-                "scram-sha-256",
-                "--pwfile",
-            ])
+            .args(["--no-sync", "-E", "UTF8", "--locale=C.UTF-8", "-U", "app", "-A", "scram-sha-256", "--pwfile"])
             .arg(&password)
             .arg("-D")
             .arg(&data)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "initdb: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let mut postgres = Postgres {
-            program,
-            folder,
-            port: free_port(),
-            child: None,
-        };
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let mut postgres = Postgres { program, folder, port: free_port(), child: None };
         postgres.start_again();
         Some(postgres)
     }
@@ -133,14 +96,7 @@ impl Postgres {
             .current_dir(self.folder.path())
             .arg("-D")
             .arg(&data)
-            .args([
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "fsync=off",
-                "-c",
-                "unix_socket_directories=",
-            ])
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "unix_socket_directories="])
             .args(["-c", &format!("port={}", self.port)])
             .stderr(Stdio::from(log))
             .stdout(Stdio::null())
@@ -159,13 +115,8 @@ impl Postgres {
     }
 
     pub async fn admin(&self) -> tokio_postgres::Client {
-        let settings = format!(
-            "host=127.0.0.1 port={} user=app password={PASSWORD} dbname=postgres",
-            self.port
-        );
-        let (client, connection) = tokio_postgres::connect(&settings, tokio_postgres::NoTls)
-            .await
-            .unwrap();
+        let settings = format!("host=127.0.0.1 port={} user=app password={PASSWORD} dbname=postgres", self.port);
+        let (client, connection) = tokio_postgres::connect(&settings, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }
@@ -186,20 +137,9 @@ pub struct Valkey {
 
 impl Valkey {
     pub fn start() -> Option<Self> {
-        let program = program(
-            &["valkey-server", "redis-server"],
-            "valkey-server (or redis-server)",
-        )?;
-        let folder = tempfile::Builder::new()
-            .prefix("hz-valkey-")
-            .tempdir()
-            .unwrap();
-        let mut valkey = Valkey {
-            program,
-            folder,
-            port: free_port(),
-            child: None,
-        };
+        let program = program(&["valkey-server", "redis-server"], "valkey-server (or redis-server)")?;
+        let folder = tempfile::Builder::new().prefix("hz-valkey-").tempdir().unwrap();
+        let mut valkey = Valkey { program, folder, port: free_port(), child: None };
         valkey.start_again();
         Some(valkey)
     }
@@ -207,16 +147,7 @@ impl Valkey {
     pub fn start_again(&mut self) {
         let child = Command::new(&self.program)
             .current_dir(self.folder.path())
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--port",
-                &self.port.to_string(),
-                "--requirepass",
-                PASSWORD,
-            ])
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string(), "--requirepass", PASSWORD])
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -248,11 +179,7 @@ pub struct Service {
 
 impl Service {
     /// Starts it and waits until it is ready.
-    pub async fn start(
-        postgres: &Postgres,
-        valkey: Option<&Valkey>,
-        extra: &[(&str, &str)],
-    ) -> Self {
+    pub async fn start(postgres: &Postgres, valkey: Option<&Valkey>, extra: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (port, log) = (free_port(), tempfile::NamedTempFile::new().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_hz-appointments"));
@@ -274,48 +201,26 @@ impl Service {
                 .env("CACHE_PASSWORD", PASSWORD);
         }
         let child = command.spawn().unwrap();
-        let service = Service {
-            client: reqwest::Client::new(),
-            base: format!("http://127.0.0.1:{port}"),
-            child,
-            log,
-        };
+        let service = Service { client: reqwest::Client::new(), base: format!("http://127.0.0.1:{port}"), child, log };
         wait_for_port(port, "the service");
         let begun = Instant::now();
         while !service.get("/readyz").await.status().is_success() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "the service is not ready: {}",
-                service.log()
-            );
+            assert!(begun.elapsed() < Duration::from_secs(20), "the service is not ready: {}", service.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         service
     }
 
     pub async fn get(&self, path: &str) -> reqwest::Response {
-        self.client
-            .get(format!("{}{path}", self.base))
-            .send()
-            .await
-            .unwrap()
+        self.client.get(format!("{}{path}", self.base)).send().await.unwrap()
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
-        self.client
-            .post(format!("{}{path}", self.base))
-            .json(body)
-            .send()
-            .await
-            .unwrap()
+        self.client.post(format!("{}{path}", self.base)).json(body).send().await.unwrap()
     }
 
     pub async fn delete(&self, path: &str) -> reqwest::Response {
-        self.client
-            .delete(format!("{}{path}", self.base))
-            .send()
-            .await
-            .unwrap()
+        self.client.delete(format!("{}{path}", self.base)).send().await.unwrap()
     }
 
     pub fn terminate(&self) {
@@ -346,9 +251,6 @@ impl Drop for Service {
 }
 
 fn signal(pid: u32, which: &str) {
-    let status = Command::new("kill")
-        .args([which, &pid.to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([which, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
