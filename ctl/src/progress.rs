@@ -69,7 +69,10 @@ impl Plan {
                 planned.expected = took;
             }
         }
-        self.expected = weights.total().or(self.expected);
+        if let Some(pace) = weights.pace() {
+            let work: Duration = self.steps.iter().map(|planned| planned.expected).sum();
+            self.expected = Some(work.div_f64(pace));
+        }
         self
     }
 }

@@ -50,7 +50,8 @@ fn without_null(schema: &mut Json) {
 /// Everything in the file that the schema does not allow.
 pub fn check(root: &Node) -> Vec<Problem> {
     static SCHEMA: LazyLock<Json> = LazyLock::new(schema);
-    let mut checker = Checker { root: &SCHEMA, homes: homes(&SCHEMA), problems: Vec::new() };
+    static HOMES: LazyLock<HashMap<String, Vec<String>>> = LazyLock::new(|| homes(&SCHEMA));
+    let mut checker = Checker { root: &SCHEMA, homes: HOMES.clone(), problems: Vec::new() };
     checker.value(root, &SCHEMA, &Place::root(root));
     checker.problems
 }

@@ -143,23 +143,43 @@ fn steps_of_one_host_may_run_side_by_side() {
     assert!(line.contains("platform: storage") && line.ends_with("3.0s"), "{line}");
 }
 
+fn learn(events: &[(f64, Event)]) -> Weights {
+    let lines: Vec<String> = events
+        .iter()
+        .map(|(at, event)| serde_json::to_string(&Stamped { at: *at, event: event.clone() }).unwrap())
+        .collect();
+    Weights::learn(format!("{}\n{{\"at\":9.0,\"eve", lines.join("\n")).as_bytes())
+}
+
+fn nothing_to_do(host: &str, phase: &str, step: &str) -> Event {
+    Event::StepFinished { host: host.into(), phase: phase.into(), step: step.into(), took: 0.1, changed: false }
+}
+
 #[test]
 fn the_next_run_expects_what_the_last_one_measured() {
-    let journal = concat!(
-        "{\"at\":1.0,\"event\":\"stepFinished\",\"host\":\"worker-1\",\"phase\":\"images\",\"step\":\"import\",\"took\":4.0,\"changed\":true}\n",
-        "{\"at\":1.0,\"event\":\"stepFinished\",\"host\":\"cp-1\",\"phase\":\"images\",\"step\":\"import\",\"took\":0.1,\"changed\":false}\n",
-        "{\"at\":9.0,\"event\":\"runFinished\",\"took\":9.0,\"succeeded\":true}\n",
-        "{\"at\":9.0,\"eve",
-    );
-    let weights = Weights::learn(journal.as_bytes());
+    let weights = learn(&[
+        (4.0, finished("worker-1", "images", "import", 4.0)),
+        (4.0, finished("worker-2", "images", "import", 8.0)),
+        (4.0, nothing_to_do("cp-1", "images", "import")),
+        (6.0, Event::RunFinished { took: 6.0, succeeded: true }),
+    ]);
     assert_eq!(weights.of("worker-1", "images", "import"), Some(seconds(4)));
-    assert_eq!(
-        weights.of("cp-1", "images", "import"),
-        Some(seconds(4)),
-        "a host that had nothing to do goes by the others"
-    );
+    let average = weights.of("cp-1", "images", "import");
+    assert_eq!(average, Some(seconds(6)), "a host that had nothing to do goes by the others");
     assert_eq!(weights.of("cp-1", "control-plane", "init"), None);
-    assert_eq!(three_hosts().learnt(&weights).expected, Some(seconds(9)));
+    // 6 + 10 + 4 + 8 + 10 seconds of work, two at a time.
+    assert_eq!(three_hosts().learnt(&weights).expected, Some(seconds(19)));
+}
+
+#[test]
+fn a_run_that_found_all_done_does_not_promise_a_quick_next_one() {
+    let weights = learn(&[
+        (90.0, finished("cp-1", "images", "import", 90.0)),
+        (90.0, Event::RunFinished { took: 90.0, succeeded: false }),
+        (0.2, nothing_to_do("cp-1", "images", "import")),
+        (3.0, Event::RunFinished { took: 3.0, succeeded: true }),
+    ]);
+    assert_eq!(weights.pace(), Some(1.0));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the last run measured, as the next one's expectations.
+//! What earlier runs measured, as the next one's expectations.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -6,27 +6,35 @@ use std::time::Duration;
 
 use super::{Event, Stamped};
 
-/// How long each step took last time.
+/// A run that worked less tells nothing of how much goes on side by side.
+const TELLING: f64 = 5.0;
+
+/// How long each step took when it was last done, and how much went on at once.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     steps: HashMap<(String, String, String), f64>,
-    total: Option<f64>,
+    pace: Option<f64>,
 }
 
 impl Weights {
-    /// Learn from a journal: one JSON event a line. Lines that are none are passed over, for a run killed while
-    /// it wrote leaves half a line. Steps that found nothing to do tell nothing of how long the work takes.
+    /// Learn from a journal: one JSON event a line, of one run or of several. Lines that are none are passed over, for
+    /// a run killed while it wrote leaves half a line. Steps that found nothing to do tell nothing of how long the
+    /// work takes, and a run of such steps nothing of the pace.
     pub fn learn(journal: impl BufRead) -> Self {
         let mut weights = Weights::default();
+        let mut worked = 0.0;
         for line in journal.lines().map_while(Result::ok) {
             match serde_json::from_str::<Stamped>(&line).map(|stamped| stamped.event) {
-                Ok(Event::StepFinished { host, phase, step, took, changed: true })
-                    if took.is_finite() && took >= 0.0 =>
-                {
+                Ok(Event::RunStarted { .. }) => worked = 0.0,
+                Ok(Event::StepFinished { host, phase, step, took, changed: true }) if plausible(took) => {
+                    worked += took;
                     weights.steps.insert((host, phase, step), took);
                 }
-                Ok(Event::RunFinished { took, succeeded: true }) if took.is_finite() && took >= 0.0 => {
-                    weights.total = Some(took);
+                Ok(Event::RunFinished { took, .. }) => {
+                    if plausible(took) && took > 0.0 && worked >= TELLING.max(took / 2.0) {
+                        weights.pace = Some(worked / took);
+                    }
+                    worked = 0.0;
                 }
                 _ => {}
             }
@@ -45,8 +53,12 @@ impl Weights {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// How long all of it took.
-    pub fn total(&self) -> Option<Duration> {
-        self.total.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    /// Seconds of work done in a second: how much goes on side by side.
+    pub fn pace(&self) -> Option<f64> {
+        self.pace
     }
+}
+
+fn plausible(seconds: f64) -> bool {
+    seconds.is_finite() && (0.0..=86_400.0).contains(&seconds)
 }
