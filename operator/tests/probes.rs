@@ -1,5 +1,7 @@
 //! The questions, put to a real PostgreSQL and a real Valkey or Redis, where they are installed.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should say where
+
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

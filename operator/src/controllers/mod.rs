@@ -70,7 +70,10 @@ impl Known {
 
 /// Remembers what answered well a moment ago.
 #[derive(Default)]
-pub struct Answers(Mutex<HashMap<String, (Instant, String, Vec<String>)>>);
+pub struct Answers(Mutex<HashMap<String, Answer>>);
+
+/// When, to which question, what.
+type Answer = (Instant, String, Vec<String>);
 
 impl Answers {
     /// The answer to this very question, if it is fresh.

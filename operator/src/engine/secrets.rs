@@ -51,8 +51,11 @@ impl Contents {
 pub struct Secrets {
     client: Client,
     world: Arc<World>,
-    known: Mutex<HashMap<(String, String), (u64, Arc<Contents>)>>,
+    known: Mutex<Known>,
 }
+
+/// By namespace and name: the version, and what it holds.
+type Known = HashMap<(String, String), (u64, Arc<Contents>)>;
 
 impl Secrets {
     /// Remembers nothing yet.
@@ -98,7 +101,7 @@ impl Secrets {
         self.lock().retain(|(ns, _), _| ns != namespace);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), (u64, Arc<Contents>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -187,8 +187,7 @@ impl World {
         let gone: Vec<(Place, Seen)> = {
             let mut shelf = lock(&self.shelves[kind]);
             let places: Vec<Place> = shelf
-                .iter()
-                .map(|(place, _)| place)
+                .keys()
                 .filter(|place| namespace.is_none_or(|ns| ns == place.0) && !listed.contains(*place))
                 .cloned()
                 .collect();

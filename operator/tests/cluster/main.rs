@@ -2,6 +2,8 @@
 //!
 //! There are no controllers and no kubelets here; the tests play them by writing the statuses that they would.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on should say where
+
 #[path = "../common/faults.rs"]
 mod faults;
 #[path = "../common/lab.rs"]
@@ -14,6 +16,7 @@ mod charts;
 mod drift;
 mod election;
 mod malformed;
+mod process;
 mod rules;
 mod silence;
 mod told;
