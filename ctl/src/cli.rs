@@ -6,6 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::commands::Command;
 use crate::exit::{ExitStatus, Failure};
+use crate::interrupt;
 use crate::printer::{Output, Printer};
 use crate::screen::Screen;
 
@@ -106,45 +107,13 @@ fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
         .map_err(|error| Failure::fault("failed to start the runtime").because(error))?;
     let farewell = command.when_interrupted();
     let result = runtime.block_on(async {
+        let stop = interrupt::listen(printer, farewell)?;
         tokio::select! {
             result = command.run(printer) => result,
-            signal = stop_signal() => signal.and_then(|()| Err(interrupted(farewell))),
+            Ok(()) = stop => Err(interrupt::failure(farewell)),
         }
     });
     // Work on other threads (a blocking read, an ssh child) must not hold the exit.
     runtime.shutdown_background();
     result
-}
-
-/// What the person reads after Ctrl-C; where there is more to do, with the command that goes on.
-fn interrupted(farewell: Option<&str>) -> Failure {
-    let Some(farewell) = farewell else {
-        return Failure::new(ExitStatus::Interrupted, "interrupted");
-    };
-    let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
-    Failure::new(ExitStatus::Interrupted, format!("interrupted; {farewell}"))
-        .hint(format!("to go on: hzctl {}", words.join(" ")))
-}
-
-/// A word as a shell takes it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ',' | ':' | '~');
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// Ends at the first Ctrl-C or SIGTERM.
-async fn stop_signal() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| Failure::fault("failed to listen for signals").because(error));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod commands;
 pub mod exit;
 pub mod host;
+pub mod interrupt;
 pub mod node;
 pub mod printer;
 pub mod progress;

@@ -107,10 +107,31 @@ impl Printer {
 
     /// Show a failure, with its causes, places and way out.
     pub fn failure(&mut self, failure: &Failure) {
+        self.talker().failure(failure);
+    }
+
+    /// What can talk from another thread.
+    pub fn talker(&self) -> Talker {
+        Talker { screen: self.screen.clone(), output: self.output, colour: self.colour }
+    }
+}
+
+/// Tells of failures from any thread.
+#[derive(Clone)]
+pub struct Talker {
+    screen: Screen,
+    output: Output,
+    colour: bool,
+}
+
+impl Talker {
+    /// Show a failure, with its causes, places and way out. Live lines go first: nothing will draw them again.
+    pub fn failure(&self, failure: &Failure) {
         let text = match self.output {
             Output::Json => as_json(failure),
             Output::Table | Output::Yaml => as_text(failure, self.colour),
         };
+        self.screen.clear();
         self.screen.say(text.trim_end());
     }
 }

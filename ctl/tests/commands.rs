@@ -165,6 +165,37 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert_eq!(err(&output), "");
 }
 
+#[test]
+fn ctrl_c_ends_with_130_even_while_a_blocking_read_waits() {
+    let site = site();
+    let mut child = hzctl(site.path())
+        .args(["init", "--hosts", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let held_open = child.stdin.take();
+    // Once the handler is there, SIGINT is caught: the kernel tells so in the mask of caught signals.
+    let status = format!("/proc/{}/status", child.id());
+    let caught = || {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim).map(str::to_owned);
+        mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).is_some_and(|mask| mask & 2 != 0)
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !caught() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().unwrap();
+    drop(held_open);
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    assert_eq!(err(&output), "error: interrupted\n");
+    assert!(!site.path().join("cluster.yaml").exists());
+}
+
 /// `UPDATE=1 cargo test -p hzctl --test commands` writes them anew.
 #[test]
 fn published_references_are_what_this_hzctl_prints() {

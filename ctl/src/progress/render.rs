@@ -58,7 +58,7 @@ pub fn render(state: &State, at: Duration, width: usize, height: usize, look: &L
     let names = longest.min(width / 3);
     let mut lines: Vec<String> = shown.iter().map(|host| host_line(host, at, width, names, look)).collect();
     if hidden > 0 {
-        lines.push(fit(&format!("  and {hidden} more that wait or are done"), width));
+        lines.push(fit(&format!("  and {hidden} more hosts"), width));
     }
     lines.push(bar(state, at, width, look));
     lines

@@ -94,7 +94,7 @@ fn a_low_terminal_shows_who_failed_and_who_works_first() {
     let lines = render(&under_way(), seconds(10), 80, 5, &PLAIN);
     assert!(lines.iter().any(|line| line.contains("worker-1")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("worker-2")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("and 2 more")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("and 2 more hosts")), "{lines:#?}");
 }
 
 #[test]
