@@ -25,6 +25,16 @@ pub(crate) fn size_of(comment: &str) -> u64 {
         + global
 }
 
+/// Whether a signature file is byte for byte as we write it. Its first line is signed by nobody, so
+/// only this finds a change in it.
+pub(crate) fn is_as_written(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    text.starts_with(&format!("untrusted comment: {UNTRUSTED}\n"))
+        && SignatureBox::from_string(text).is_ok_and(|signature| signature.to_string() == text)
+}
+
 /// The key that signs bundles.
 pub struct SigningKey {
     secret: SecretKey,

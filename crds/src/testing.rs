@@ -135,7 +135,7 @@ fn refuse_what_is_empty(plan: &Plan) {
 
 fn empty(value: &Value, path: &str) -> Vec<String> {
     match value {
-        Value::Object(map) if map.is_empty() && !path.ends_with(".podSelector") => {
+        Value::Object(map) if map.is_empty() && !path.is_empty() && !path.ends_with(".podSelector") => {
             vec![path.to_owned()]
         }
         Value::Array(list) if list.is_empty() => vec![path.to_owned()],

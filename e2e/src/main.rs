@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::lab::Lab;
+use crate::lab::{Claim, Lab};
 
 /// Lab, end-to-end journeys and benchmark of hzctl
 #[derive(Parser)]
@@ -99,6 +99,8 @@ fn exit(good: bool) -> ExitCode {
 
 fn in_lab(command: LabCommand) -> Result<ExitCode> {
     let lab = Lab::here();
+    // Held to the end of the command.
+    let _claim = matches!(command, LabCommand::Up | LabCommand::Down).then(Claim::take).transpose()?;
     match command {
         LabCommand::Up => lab.up()?,
         LabCommand::Down => lab.down()?,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, ManifestError, Use};
-use crate::signature::{SignatureError, Signed, VerifyingKey};
+use crate::signature::{self, SignatureError, Signed, VerifyingKey};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -151,6 +151,10 @@ fn judge_head(path: &Path, bytes: &[u8], signature: Option<&[u8]>, key: &Verifyi
             None
         }
     };
+    if signed.is_some() && !signature.is_some_and(signature::is_as_written) {
+        let detail = "the part of it that is not signed was changed";
+        faults.push(Fault { problem: Problem::Signature, ..fault("hz-bundle.json.minisig", detail) });
+    }
     if let (Some(manifest), Some(good)) = (&manifest, &signed)
         && good.comment != signed_comment(&manifest.version)
     {

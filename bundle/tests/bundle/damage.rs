@@ -246,3 +246,11 @@ fn a_newer_schema_is_told_as_such() {
         assert_eq!(cause, "hz-bundle.json has schemaVersion 7, and this program reads up to 1");
     }
 }
+
+#[test]
+fn a_change_in_the_unsigned_line_of_the_signature_is_found_too() {
+    let slot = &GOOD.slots[1];
+    for (at, flip) in [(29, 192), (29, 1), (5, 1), (18, 1)] {
+        flip_is_named(slot.data_at as usize + at, flip);
+    }
+}

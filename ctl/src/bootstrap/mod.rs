@@ -40,7 +40,7 @@ use self::summary::Summary;
 use crate::cluster::{Cluster, HostKeys, Role};
 use crate::exit::{ExitStatus, Failure};
 use crate::host::ssh::{Sockets, Ssh, Target};
-use crate::node::facts::hash_file;
+use crate::node::hashes::hash_file;
 use crate::printer::Printer;
 use crate::progress::{CLUSTER, Plan as Expected, Progress, Weights};
 

@@ -29,20 +29,22 @@ fn absolute(base: &Path, path: &Path) -> PathBuf {
 /// Everything that is wrong with the files the cluster names. `cluster` has its paths made absolute.
 pub fn check(root: &Node, cluster: &Cluster) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut look = |field: &str, keys: &[&str], path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>| {
-        if let (Some(node), Err(refusal)) = (root.at(keys), inspect(path, fit)) {
+    let mut look = |field: &str, keys: &[&str], path: &Path, what: &What| {
+        // A file that goes without saying is told of at the field that would name it.
+        let node = root.at(keys).or_else(|| root.at(&keys[..keys.len() - 1]));
+        if let (Some(node), Err(refusal)) = (node, inspect(path, what)) {
             problems.push(refusal.problem(node, field));
         }
     };
     let spec = &cluster.spec;
-    look("spec.ssh.identityFile", &["spec", "ssh", "identityFile"], &spec.ssh.identity_file, identity);
+    look("spec.ssh.identityFile", &["spec", "ssh", "identityFile"], &spec.ssh.identity_file, &IDENTITY);
     if spec.ssh.host_keys == HostKeys::Strict {
-        look("spec.ssh.knownHostsFile", &["spec", "ssh", "knownHostsFile"], &spec.ssh.known_hosts_file, known_hosts);
+        look("spec.ssh.knownHostsFile", &["spec", "ssh", "knownHostsFile"], &spec.ssh.known_hosts_file, &KNOWN_HOSTS);
     }
-    look("spec.bundle", &["spec", "bundle"], &spec.bundle, bundle);
+    look("spec.bundle", &["spec", "bundle"], &spec.bundle, &BUNDLE);
     let nodes = root.at(&["spec", "manifests"]).map(Node::items).unwrap_or_default();
     for (index, (node, path)) in nodes.iter().zip(&spec.manifests).enumerate() {
-        if let Err(refusal) = inspect(path, manifest) {
+        if let Err(refusal) = inspect(path, &MANIFEST) {
             problems.push(refusal.problem(node, &format!("spec.manifests[{index}]")));
         }
     }
@@ -50,13 +52,30 @@ pub fn check(root: &Node, cluster: &Cluster) -> Vec<Problem> {
     for (index, (node, host)) in hosts.iter().zip(&spec.hosts).enumerate() {
         let path = host.ssh.as_ref().and_then(|ssh| ssh.identity_file.as_ref());
         if let (Some(node), Some(Err(refusal))) =
-            (node.at(&["ssh", "identityFile"]), path.map(|path| inspect(path, identity)))
+            (node.at(&["ssh", "identityFile"]), path.map(|path| inspect(path, &IDENTITY)))
         {
             problems.push(refusal.problem(node, &format!("spec.hosts[{index}].ssh.identityFile")));
         }
     }
     problems
 }
+
+/// A sort of file: whether one is fit for use, and how one is had.
+struct What {
+    fit: fn(&Path, &Metadata) -> Result<(), Refusal>,
+    had: &'static str,
+}
+
+const IDENTITY: What = What {
+    fit: identity,
+    had: "`ssh-keygen -t ed25519` makes a key, and `ssh-copy-id` brings its public half to a host",
+};
+const KNOWN_HOSTS: What = What {
+    fit: |_, _| Ok(()),
+    had: "`ssh-keyscan ADDRESS` prints a host's keys, to compare at its console; with `hostKeys: AcceptNew` they are taken at first sight",
+};
+const BUNDLE: What = What { fit: bundle, had: "`hzctl bundle build` makes the bundle" };
+const MANIFEST: What = What { fit: manifest, had: "paths are relative to the directory of this cluster.yaml" };
 
 struct Refusal {
     message: String,
@@ -74,7 +93,7 @@ impl Refusal {
     }
 }
 
-fn inspect(path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>) -> Result<(), Refusal> {
+fn inspect(path: &Path, what: &What) -> Result<(), Refusal> {
     let found = fs::metadata(path).map_err(|error| Refusal {
         message: match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
@@ -83,7 +102,7 @@ fn inspect(path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>) -> Res
             }
             _ => format!("failed to look at {}: {error}", path.display()),
         },
-        hint: missing_hint(path),
+        hint: missing_hint(path, what.had),
     })?;
     if found.is_dir() {
         return Err(Refusal::new(
@@ -91,25 +110,24 @@ fn inspect(path: &Path, fit: fn(&Path, &Metadata) -> Result<(), Refusal>) -> Res
             "name the file in it",
         ));
     }
-    fit(path, &found)?;
+    (what.fit)(path, &found)?;
     fs::File::open(path)
         .map(drop)
         .map_err(|error| Refusal { message: format!("failed to open {}: {error}", path.display()), hint: None })
 }
 
-/// A file of nearly the same name in the same place, or what is known of the directory.
-fn missing_hint(path: &Path) -> Option<String> {
+/// A file of nearly the same name in the same place; else how such a file is had.
+fn missing_hint(path: &Path, otherwise: &str) -> Option<String> {
     let directory = path.parent()?;
     let name = path.file_name()?.to_str()?;
     let Ok(entries) = fs::read_dir(directory) else {
-        return Some("paths are relative to the directory of this cluster.yaml".to_owned());
+        return Some("paths are relative to the directory of this cluster.yaml; `~/` is your home".to_owned());
     };
     let names: Vec<String> =
         entries.take(1000).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     match super::nearest::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => Some(format!("did you mean {near}?")),
-        None if name.ends_with(".tar") => Some("`hzctl bundle build` makes the bundle".to_owned()),
-        None => Some("paths are relative to the directory of this cluster.yaml".to_owned()),
+        None => Some(otherwise.to_owned()),
     }
 }
 
@@ -140,10 +158,6 @@ fn identity(path: &Path, found: &Metadata) -> Result<(), Refusal> {
             "`ssh-keygen -t ed25519` makes one",
         ));
     }
-    Ok(())
-}
-
-fn known_hosts(_path: &Path, _found: &Metadata) -> Result<(), Refusal> {
     Ok(())
 }
 

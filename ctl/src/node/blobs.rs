@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::facts::hex;
+use super::hashes::hex;
 use super::types::{FetchRequest, Report, Source};
 use super::{BUNDLE_DIR, NodeError, at};
 

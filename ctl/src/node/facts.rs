@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+use super::hashes::{hash_file, hashes, hex};
 use super::types::{Address, Disk, Facts, FactsRequest, Leftovers, Marker};
 use super::{BUNDLE_DIR, MARKER, kernel, output_of};
 
@@ -216,54 +216,6 @@ fn weed(dir: &Path) {
         }
     }
     let _ = fs::write(BLOBS_SEEN, "");
-}
-
-/// Hashes of files, remembered by inode, size and times of change: a file that was not touched since is not
-/// read again. The change time cannot be set back without root, who could change our memory as well.
-fn hashes(paths: &[String]) -> BTreeMap<String, String> {
-    // A power cut can lose bytes whose inode was written, so the memory is where a boot forgets it.
-    let store = Path::new("/run/hzctl-hashes.json");
-    let known: BTreeMap<String, (String, String)> =
-        fs::read(store).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let mut next = BTreeMap::new();
-    for path in paths {
-        let Ok(meta) = fs::metadata(path) else { continue };
-        let (written, changed) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
-        let seal = format!("{} {} {written:?} {changed:?}", meta.ino(), meta.len());
-        let hash = match known.get(path) {
-            Some((old, hash)) if *old == seal => Some(hash.clone()),
-            _ => hash_file(Path::new(path)).ok(),
-        };
-        if let Some(hash) = hash {
-            next.insert(path.clone(), (seal, hash));
-        }
-    }
-    if next != known {
-        let _ = serde_json::to_vec(&next).map(|bytes| fs::write(store, bytes));
-    }
-    next.into_iter().map(|(path, (_, hash))| (path, hash)).collect()
-}
-
-/// SHA-256 of a file.
-pub fn hash_file(path: &Path) -> std::io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn disk(path: &str) -> Option<Disk> {

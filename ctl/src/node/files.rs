@@ -149,10 +149,10 @@ fn load_settings(file: &Path) -> Result<(), NodeError> {
         if now.trim() == value.trim() {
             continue;
         }
-        if let Err(error) = fs::write(&path, value.trim()) {
-            if !optional {
-                return Err(NodeError::new(format!("failed to set {} to {}", key.trim(), value.trim()), error));
-            }
+        if let Err(error) = fs::write(&path, value.trim())
+            && !optional
+        {
+            return Err(NodeError::new(format!("failed to set {} to {}", key.trim(), value.trim()), error));
         }
     }
     Ok(())

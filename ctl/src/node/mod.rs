@@ -9,6 +9,7 @@ pub mod etcd;
 pub mod exec;
 pub mod facts;
 pub mod files;
+pub mod hashes;
 pub mod images;
 pub mod install;
 pub mod kernel;

@@ -17,9 +17,12 @@ use self::{load::Sampler, table::Run};
 use crate::{
     hzctl::Hzctl,
     journey::{BOOTSTRAP, Scene, imaging},
-    lab::{Lab, Place},
+    lab::{Claim, Lab, Place},
     run::{cmd, output},
 };
+
+/// What runs once on a fresh lab, given the number of the round.
+type Contender<'a> = &'a dyn Fn(usize) -> Result<()>;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -42,6 +45,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<bool> {
     let (Bench::Bootstrap { runs } | Bench::Resume { runs }) = bench;
     ensure!(*runs > 0, "--runs must be at least 1");
+    let _claim = Claim::take()?;
     let lab = Lab::here();
     fs::create_dir_all(&lab.place.logs)?;
     let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;
@@ -98,7 +102,7 @@ fn in_turn(
 ) -> Result<Runs> {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for n in 1..=runs {
-        let contenders: [(&dyn Fn(usize) -> Result<()>, &mut Vec<Run>); 2] = [(&first, &mut a), (&second, &mut b)];
+        let contenders: [(Contender<'_>, &mut Vec<Run>); 2] = [(&first, &mut a), (&second, &mut b)];
         for (at, (act, measured)) in contenders.into_iter().enumerate() {
             scene.lab.up()?;
             let run = timed(|| act(n))?;

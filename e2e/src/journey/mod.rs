@@ -14,7 +14,11 @@ use std::{fs, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cluster::Cluster, hzctl::Hzctl, lab::Lab};
+use crate::{
+    cluster::Cluster,
+    hzctl::Hzctl,
+    lab::{Claim, Lab},
+};
 
 /// Longest that a whole bootstrap may take before a journey gives up on it. Ten times what it takes on two cores.
 pub const BOOTSTRAP: Duration = Duration::from_secs(45 * 60);
@@ -91,6 +95,7 @@ pub fn run(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let chosen = choose(&args.journey)?;
+    let _claim = Claim::take()?;
     let lab = Lab::here();
     fs::create_dir_all(&lab.place.logs).context("failed to make target/lab-logs")?;
     let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;

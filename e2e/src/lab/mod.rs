@@ -1,5 +1,6 @@
 //! The lab: eight bare Debian servers on one machine, each a container with systemd and sshd on a network of its own.
 
+mod claim;
 mod daemon;
 mod image;
 mod keys;
@@ -19,13 +20,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+pub use self::{
+    claim::Claim,
+    place::Place,
+    topology::{Host, hosts},
+};
 use self::{
     daemon::Daemon,
     topology::{VOLUMES, find},
-};
-pub use self::{
-    place::Place,
-    topology::{Host, hosts},
 };
 use crate::run::{each, output, text, until};
 

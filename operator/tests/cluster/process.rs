@@ -41,6 +41,13 @@ fn kubeconfig(dir: &Path) -> PathBuf {
     path
 }
 
+/// What the program says, kept under target/test-logs for whoever has to find out.
+fn log(name: &str) -> Stdio {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-logs");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::File::create(dir.join(format!("hz-operator-{name}.log"))).unwrap().into()
+}
+
 fn start(dir: &Path, name: &str) -> Program {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new(program())
@@ -48,7 +55,7 @@ fn start(dir: &Path, name: &str) -> Program {
         .env("HZ_INSTANCE", name)
         .env("HZ_LISTEN", format!("127.0.0.1:{port}"))
         .env("MALLOC_ARENA_MAX", "2")
-        .stdout(Stdio::null())
+        .stdout(log(name))
         .spawn()
         .unwrap();
     Program { child, port }
@@ -69,7 +76,7 @@ impl Program {
     }
 
     async fn leads(&self) -> bool {
-        self.page("/metrics").await.is_some_and(|(_, body)| body.contains("hz_operator_leader 1"))
+        self.page("/metrics").await.is_some_and(|(_, body)| body.contains("\nhz_operator_leader 1\n"))
     }
 
     fn resident(&self) -> u64 {

@@ -11,8 +11,8 @@ use crate::bootstrap::graph::{Plan, Work};
 use crate::bootstrap::render;
 use crate::bootstrap::server::Server;
 use crate::bootstrap::site::Site;
-use crate::node::facts::hex;
 use crate::node::files::ApplyRequest;
+use crate::node::hashes::hex;
 use crate::node::types::Report;
 
 /// Configuration and services of one host.

@@ -62,7 +62,9 @@ impl Joining {
             join::relook(site).await?;
             self.certificates(site).await?;
         }
-        let wanted = ["control-plane-prepare/control-plane", "kubelet-start", "etcd-join"];
+        // Without an API server yet: started beside a member that still learns, it would fail, and be held back by
+        // the kubelet for longer and longer before it is tried again.
+        let wanted = ["kubelet-start", "etcd-join"];
         let result = self.member.phases(site, "failed to join etcd", &wanted).await;
         self.torn.store(result.is_err(), Ordering::Relaxed);
         result
@@ -155,7 +157,12 @@ impl Work for Rest {
             if !self.0.voted.load(Ordering::Relaxed) {
                 return self.0.member.act(site).await;
             }
-            let wanted = ["kubelet-wait-bootstrap", "control-plane-join", "wait-control-plane"];
+            let wanted = [
+                "control-plane-prepare/control-plane",
+                "kubelet-wait-bootstrap",
+                "control-plane-join",
+                "wait-control-plane",
+            ];
             let result = self.0.member.phases(site, "failed to finish the control plane", &wanted).await;
             if result.is_err() {
                 // The next try goes by what is there.

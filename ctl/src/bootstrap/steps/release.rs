@@ -18,7 +18,7 @@ use crate::bootstrap::graph::{Plan, Work};
 use crate::bootstrap::logs;
 use crate::bootstrap::site::Site;
 use crate::cluster::{Cluster, NetworkProvider};
-use crate::node::facts::hex;
+use crate::node::hashes::hex;
 use crate::node::types::FileWrite;
 
 const HELM_LIMIT: Duration = Duration::from_secs(180);
