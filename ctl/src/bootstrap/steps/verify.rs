@@ -1,4 +1,4 @@
-//! Proof that it works: nodes and add-ons ready, the pod network tried from inside, services answering through the
+//! Proof that it works: nodes and add-ons ready, services answering through the
 //! gateway from this very machine.
 
 use std::net::SocketAddr;
