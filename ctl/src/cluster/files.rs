@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::problem::Problem;
-use super::yaml::Node;
+use super::yaml::{Node, Span};
 use super::{Cluster, HostKeys};
 
 /// Make the paths of the cluster absolute: they are relative to the file's own directory.
@@ -30,10 +30,15 @@ fn absolute(base: &Path, path: &Path) -> PathBuf {
 pub fn check(root: &Node, cluster: &Cluster) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut look = |field: &str, keys: &[&str], path: &Path, what: &What| {
-        // A file that goes without saying is told of at the field that would name it.
-        let node = root.at(keys).or_else(|| root.at(&keys[..keys.len() - 1]));
-        if let (Some(node), Err(refusal)) = (node, inspect(path, what)) {
-            problems.push(refusal.problem(node, field));
+        let Err(refusal) = inspect(path, what) else { return };
+        let owner = root.at(&keys[..keys.len() - 2]).and_then(|node| node.name_of(keys[keys.len() - 2]));
+        match (root.at(keys), owner) {
+            (Some(node), _) => problems.push(refusal.problem(node, field)),
+            // A file that goes without saying is told of where it would be named.
+            (None, Some(span)) => {
+                problems.push(refusal.at(span.clone(), field).label("the default, since none is named"))
+            }
+            (None, None) => {}
         }
     };
     let spec = &cluster.spec;
@@ -74,7 +79,10 @@ const KNOWN_HOSTS: What = What {
     fit: |_, _| Ok(()),
     had: "`ssh-keyscan ADDRESS` prints a host's keys, to compare at its console; with `hostKeys: AcceptNew` they are taken at first sight",
 };
-const BUNDLE: What = What { fit: bundle, had: "`hzctl bundle build` makes the bundle" };
+const BUNDLE: What = What {
+    fit: bundle,
+    had: "`hzctl bundle build` makes the bundle; paths are relative to the directory of this cluster.yaml",
+};
 const MANIFEST: What = What { fit: manifest, had: "paths are relative to the directory of this cluster.yaml" };
 
 struct Refusal {
@@ -88,7 +96,11 @@ impl Refusal {
     }
 
     fn problem(self, node: &Node, path: &str) -> Problem {
-        let problem = Problem::at(node.span.clone(), self.message).path(path).label("this file");
+        self.at(node.span.clone(), path)
+    }
+
+    fn at(self, span: Span, path: &str) -> Problem {
+        let problem = Problem::at(span, self.message).path(path).label("this file");
         Problem { hint: self.hint, ..problem }
     }
 }
@@ -121,7 +133,7 @@ fn missing_hint(path: &Path, otherwise: &str) -> Option<String> {
     let directory = path.parent()?;
     let name = path.file_name()?.to_str()?;
     let Ok(entries) = fs::read_dir(directory) else {
-        return Some("paths are relative to the directory of this cluster.yaml; `~/` is your home".to_owned());
+        return Some(otherwise.to_owned());
     };
     let names: Vec<String> =
         entries.take(1000).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();

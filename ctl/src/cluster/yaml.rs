@@ -76,6 +76,14 @@ impl Node {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
+    /// Where the name of a field stands.
+    pub fn name_of(&self, key: &str) -> Option<&Span> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.key_span),
+            _ => None,
+        }
+    }
+
     /// The items of a list; none if it is no list.
     pub fn items(&self) -> &[Node] {
         match &self.value {
