@@ -137,7 +137,7 @@ pub struct Host {
     pub role: Role,
     /// Labels for its node, such as the room or the rack.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
     /// What is different about reaching this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
