@@ -161,6 +161,9 @@ fn host_steps(all: &mut Builder, site: &Site, name: &str, first: &str) {
     if name == first {
         // What the API server needs goes first; nothing waits for the rest on this host.
         rest.needs(["init"]);
+    } else {
+        // Hosts may share processors or a wire with the one that everybody waits for.
+        rest.after([format!("images/{first}")]);
     }
 }
 

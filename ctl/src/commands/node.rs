@@ -71,6 +71,11 @@ enum Verb {
         /// Its peer address
         peer_url: String,
     },
+    /// Wait until the API server of this host is ready
+    ApiserverReady {
+        /// Seconds to wait at most
+        seconds: u64,
+    },
     /// Take the cluster off this host
     Undo,
 }
@@ -80,6 +85,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     let answer = match args.verb {
         Verb::EtcdMembers => json(node::etcd::members().await),
         Verb::EtcdRemove { peer_url } => json(node::etcd::remove(&peer_url).await),
+        Verb::ApiserverReady { seconds } => {
+            json(node::etcd::apiserver_ready(std::time::Duration::from_secs(seconds)).await)
+        }
         Verb::Exec { lock, argv } => {
             let code = blocking(move || node::exec::exclusive(&lock, &argv)).await.map_err(failure)?;
             // The code of the program is ours: the caller asked for the program, not for us.
@@ -113,7 +121,7 @@ fn local(verb: Verb) -> Result<String, NodeError> {
         Verb::Apply => json(node::files::apply(&request()?)),
         Verb::Read => json(Ok(node::files::read(&request::<Vec<_>>()?))),
         Verb::Undo => json(node::undo::undo(&request()?)),
-        Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } => Ok(String::new()),
+        Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } | Verb::ApiserverReady { .. } => Ok(String::new()),
     }
 }
 

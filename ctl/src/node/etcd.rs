@@ -1,4 +1,7 @@
-//! Members of etcd, asked on a control plane with the certificate that kubeadm made there.
+//! etcd and the API server of a control plane, asked on the host itself: etcd with the certificate that kubeadm
+//! made there.
+
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -47,6 +50,30 @@ fn parse(text: &str) -> Result<Vec<Member>, NodeError> {
     Ok(listed.members.into_iter().map(member).collect())
 }
 
+/// Wait until the API server of this very host is ready to be asked.
+pub async fn apiserver_ready(limit: Duration) -> Result<(), NodeError> {
+    let act = "the API server of this host does not get ready";
+    let authority = "/etc/kubernetes/pki/ca.crt";
+    let pem = std::fs::read(authority).map_err(at("read", authority))?;
+    let mut config = kube::Config::new("https://127.0.0.1:6443".parse().map_err(|error| NodeError::new(act, error))?);
+    config.root_cert = Some(vec![der(&pem)?]);
+    config.connect_timeout = Some(Duration::from_secs(2));
+    config.read_timeout = Some(Duration::from_secs(5));
+    let client = kube::Client::try_from(config).map_err(|error| NodeError::new(act, error))?;
+    let begun = Instant::now();
+    loop {
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| NodeError::new(act, error))?;
+        let error = match client.request_text(request).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if begun.elapsed() > limit {
+            return Err(NodeError::new(act, error));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn ask(path: &str, body: serde_json::Value) -> Result<String, NodeError> {
     let act = "failed to ask etcd";
     let read = |name: &str| {
@@ -59,8 +86,8 @@ async fn ask(path: &str, body: serde_json::Value) -> Result<String, NodeError> {
     let encode = |bytes: Vec<u8>| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
     config.auth_info.client_certificate_data = Some(encode(read("healthcheck-client.crt")?));
     config.auth_info.client_key_data = Some(encode(read("healthcheck-client.key")?).into());
-    config.connect_timeout = Some(std::time::Duration::from_secs(3));
-    config.read_timeout = Some(std::time::Duration::from_secs(8));
+    config.connect_timeout = Some(Duration::from_secs(3));
+    config.read_timeout = Some(Duration::from_secs(8));
     let client = kube::Client::try_from(config).map_err(|error| NodeError::new(act, error))?;
     let request = http::Request::post(path)
         .header("content-type", "application/json")

@@ -71,6 +71,18 @@ impl Joining {
     }
 }
 
+impl Joining {
+    async fn rest(&self, site: &Site) -> Result<(), Fault> {
+        let act = "failed to finish the control plane";
+        self.member.phases(site, act, &["control-plane-prepare/control-plane"]).await?;
+        // The kubelet asked for its certificate before there was anybody to give it, and waits longer after each
+        // refusal. Started anew, it asks at once.
+        let () = self.server().node("failed to wait for the API server", &["apiserver-ready", "180"], &()).await?;
+        self.member.wake().await?;
+        self.member.phases(site, act, &["kubelet-wait-bootstrap", "control-plane-join", "wait-control-plane"]).await
+    }
+}
+
 /// Certificates and kubeconfigs of a control plane.
 pub struct Certificates(pub Arc<Joining>);
 
@@ -157,13 +169,7 @@ impl Work for Rest {
             if !self.0.voted.load(Ordering::Relaxed) {
                 return self.0.member.act(site).await;
             }
-            let wanted = [
-                "control-plane-prepare/control-plane",
-                "kubelet-wait-bootstrap",
-                "control-plane-join",
-                "wait-control-plane",
-            ];
-            let result = self.0.member.phases(site, "failed to finish the control plane", &wanted).await;
+            let result = self.0.rest(site).await;
             if result.is_err() {
                 // The next try goes by what is there.
                 connect::refresh(site, self.0.server()).await?;

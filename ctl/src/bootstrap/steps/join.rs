@@ -146,7 +146,7 @@ impl Member {
         self.phases(site, "failed to finish the control plane", &wanted).await
     }
 
-    async fn wake(&self) -> Result<(), Fault> {
+    pub(super) async fn wake(&self) -> Result<(), Fault> {
         let call = crate::host::Call::new(["systemctl", "restart", "kubelet.service"]);
         let ended = self.0.run(call).await?;
         match ended.code {
