@@ -15,7 +15,7 @@ deps:
 	@scripts/install-build-deps.sh
 
 .PHONY: hzctl
-hzctl: deps ## Build hzctl, static, into dist/hzctl
+hzctl: deps ## Build hzctl (and hz-e2e, the lab), static, into dist/
 	@scripts/build-hzctl.sh
 
 .PHONY: bundle
@@ -24,12 +24,13 @@ bundle: hzctl ## Build the offline bundle into dist/ (about 12 minutes the first
 
 .PHONY: up
 up: bundle ## Eight bare hosts become the example hospital
-	@cargo run -q -p hz-e2e -- lab up
+	@dist/hz-e2e lab up
 	@dist/hzctl bootstrap -f $(EXAMPLE)
 
 .PHONY: down
 down: ## Take the lab down; its logs stay under target/lab-logs/
-	@cargo run -q -p hz-e2e -- lab down
+	@[ -x dist/hz-e2e ] || scripts/build-hzctl.sh
+	@dist/hz-e2e lab down
 
 .PHONY: test
 test: ## All tests: formatting to end-to-end journeys on eight hosts

@@ -6,6 +6,6 @@ export PATH="$HOME/.cargo/bin:$PATH"
 echo "## Bundle"
 cargo bench --quiet -p hz-bundle
 echo "## Operator"
-cargo bench --quiet -p hz-operator
+HZ_BENCH=500 cargo test --quiet --release -p hz-operator --test cluster -- --nocapture --test-threads 1 bench_ two_replicas
 echo "## Bootstrap against the serial script"
-cargo run --quiet -p hz-e2e -- bench bootstrap "$@"
+dist/hz-e2e bench bootstrap "$@"

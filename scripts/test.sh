@@ -77,7 +77,7 @@ if [ $bundle_built = yes ]; then
   # Those that were seen to pass. The rest (`hz-e2e test --list`) are run by hand until they have been.
   journeys=()
   for name in ${JOURNEYS:-up imaging appointments silence}; do journeys+=(--journey "$name"); done
-  layer journeys cargo run --quiet -p hz-e2e -- test "${journeys[@]}"
+  layer journeys dist/hz-e2e test "${journeys[@]}"
 else
   echo "==> journeys: not run, the bundle was not built"
   failed=$((failed + 1))

@@ -81,11 +81,17 @@ fn statement(database: &str, unless: Option<&str>, sql: &str, what: &str) -> Sta
     Statement { database: database.into(), unless: unless.map(str::to_owned), sql: sql.into(), what: what.into() }
 }
 
+/// Without root there is no other user to run PostgreSQL as. With it, what the build installs must be there.
+fn unless_root(what: &str) {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    assert!(!root, "{what} is not installed: run scripts/install-build-deps.sh");
+    println!("no {what} without root; nothing was tested");
+}
+
 #[tokio::test]
 async fn a_real_postgresql_answers_is_provisioned_twice_and_tells_strangers_apart() {
     let Some(server) = postgres("secret1") else {
-        println!("no PostgreSQL here; nothing was tested");
-        return;
+        return unless_root("PostgreSQL");
     };
     let target = |database: &str, user: &str, password: &str| Sql {
         address: HOME,
@@ -169,8 +175,7 @@ async fn nobody_there_is_said_so_and_soon() {
 #[tokio::test]
 async fn a_real_cache_answers_its_master_and_nobody_else() {
     let Some(program) = find("valkey-server").or_else(|| find("redis-server")) else {
-        println!("neither Valkey nor Redis here; nothing was tested");
-        return;
+        return unless_root("Valkey or Redis");
     };
     let start = |extra: &[&str]| {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());

@@ -9,7 +9,7 @@ use super::tool::Tool;
 use crate::component::CargoBuild;
 use crate::product::{Context, ProducedFile, Product, RecipeError};
 
-const RECIPE: &str = "cargo/1";
+const RECIPE: &str = "cargo/2";
 
 /// The platform of every host; named also where it is the machine's own, so that flags for the
 /// program do not reach build scripts and macros.
@@ -30,16 +30,21 @@ pub(super) fn inputs(cargo: &CargoBuild, repo: &Path) -> Result<Vec<String>, Rec
 /// Builds the programs.
 pub(super) fn produce(cargo: &CargoBuild, context: &Context<'_>) -> Result<Product, RecipeError> {
     let act = format!("build {}", cargo.package);
-    (context.log)(&format!("cargo build -p {}", cargo.package));
     let mut tool = Tool::gentle("cargo", act.as_str())
         .dir(context.repo)
-        .args(["build", "--release", "--locked", "--package", &cargo.package])
-        .args(["--message-format", "json-render-diagnostics"]);
+        .args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
     if cargo.r#static {
-        tool = tool.args(["--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    }
-    for binary in cargo.binaries.values() {
-        tool = tool.args(["--bin", binary]);
+        // All static programs of the tree at once, as scripts/build-hzctl.sh does: one by one, each would have what they
+        // share compiled again, for the features that it alone asks for.
+        (context.log)("cargo build --workspace --bins");
+        tool = tool.args(["--workspace", "--bins", "--target", TARGET]);
+        tool = tool.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    } else {
+        (context.log)(&format!("cargo build -p {}", cargo.package));
+        tool = tool.args(["--package", &cargo.package]);
+        for binary in cargo.binaries.values() {
+            tool = tool.args(["--bin", binary]);
+        }
     }
     let told = tool.run()?;
     let mut files = Vec::new();

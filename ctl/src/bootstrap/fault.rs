@@ -94,7 +94,13 @@ struct Cause {
 }
 
 /// What programs say when something that we know goes wrong. The first that fits wins.
-const CAUSES: [Cause; 9] = [
+const CAUSES: [Cause; 10] = [
+    Cause {
+        signs: &["Text file busy"],
+        means: "a program is just being written on the host",
+        fix: "run the bootstrap again",
+        transient: true,
+    },
     Cause {
         signs: &["ErrImageNeverPull", "failed to pull image", "no such image", "pull access denied"],
         means: "an image is missing on the host",

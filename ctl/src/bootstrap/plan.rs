@@ -8,9 +8,12 @@ use super::site::Site;
 use super::steps::control_plane::{Certificates, Etcd, Joining, Rest};
 use super::steps::hospital::{Apply, Ready, Wanted};
 use super::steps::images::{Images, Wave};
-use super::steps::{configure, copy, install, join, mark, release, start, verify};
+use super::steps::{configure, copy, dns, install, join, mark, network, release, start, verify};
 use crate::cluster::{Cluster, NetworkProvider, Role};
 use crate::progress::{CLUSTER, Planned};
+
+/// The release that makes the pod network.
+const NETGUARD: &str = "hz-netguard";
 
 /// What paths must have room for: path, bytes, what for.
 pub fn room(cluster: &Cluster, site: &Site, role: Role) -> Vec<(String, u64, &'static str)> {
@@ -67,8 +70,14 @@ pub fn outline(cluster: &Cluster, manifests: bool) -> Vec<Planned> {
         add(&host.name, "workers", "join as worker", 5);
     }
     add(CLUSTER, "preflight", "check everything", 2);
+    if cluster.spec.hosts.len() > 1 {
+        add(CLUSTER, "add-ons", "spread cluster DNS", 1);
+    }
     for one in release::all(cluster) {
         add(CLUSTER, "add-ons", title_of(one.name), 4);
+    }
+    if cluster.spec.network.provider == NetworkProvider::Netguard {
+        add(CLUSTER, "verify", "prove the pod network", 10);
     }
     add(CLUSTER, "verify", "add-ons ready", 15);
     if manifests {
@@ -202,6 +211,10 @@ fn join_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[Stri
 }
 
 fn add_on_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[String]) {
+    if site.cluster.spec.hosts.len() > 1 {
+        let spread = Arc::new(dns::Spread);
+        all.add("dns".into(), "add-ons", "spread cluster DNS", spread).needs(["init".to_owned()]);
+    }
     // A chart that the bundle lacks was told by the preflight, and waived.
     let there = |one: &release::Release| release::chart_file(site.bundle.manifest(), one.name).is_some();
     for one in release::all(&site.cluster).into_iter().filter(there) {
@@ -243,13 +256,24 @@ fn end_steps(all: &mut Builder, site: &Site, planes: &[String], workers: &[Strin
         // Nodes get ready when the pod network is there.
         all.on(name, role, "ready", "verify", "node ready", Arc::new(verify::NodeReady(server)))
             .needs([format!("join/{name}")])
-            .after(releases.iter().filter(|id| *id == "release/hz-netguard").cloned());
+            .after(releases.iter().filter(|id| id.ends_with(NETGUARD)).cloned());
+    }
+    let dns: Vec<String> = all.0.iter().filter(|step| step.id == "dns").map(|step| step.id.clone()).collect();
+    if let Some(pods) = release::all(&site.cluster).into_iter().find(|one| one.name == NETGUARD)
+        && releases.iter().any(|id| id.ends_with(NETGUARD))
+    {
+        let proof = network::Proof(Arc::new(release::AddOn(pods)));
+        let step = all.add("verify/network".into(), "verify", "prove the pod network", Arc::new(proof));
+        step.needs(on("ready", planes)).after(on("ready", workers)).after(dns.clone());
+        // One worker that is not reached leaves a cluster that runs; whose doing it is, is seen by the proof.
+        step.essential = false;
     }
     let add_ons = verify::settled("add-ons", "`kubectl get pods -A` shows what does not start", verify::add_ons);
     all.add("verify/add-ons".into(), "verify", "add-ons ready", add_ons)
         .needs(on("ready", planes))
         .after(on("ready", workers))
-        .needs(releases.clone());
+        .needs(releases.clone())
+        .needs(dns);
     if wanted.is_empty() {
         return;
     }

@@ -121,7 +121,9 @@ fn local(verb: Verb) -> Result<String, NodeError> {
         Verb::Apply => json(node::files::apply(&request()?)),
         Verb::Read => json(Ok(node::files::read(&request::<Vec<_>>()?))),
         Verb::Undo => json(node::undo::undo(&request()?)),
-        Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } | Verb::ApiserverReady { .. } => Ok(String::new()),
+        Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } | Verb::ApiserverReady { .. } => {
+            Ok(String::new())
+        }
     }
 }
 

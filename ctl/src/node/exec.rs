@@ -43,6 +43,15 @@ pub fn exclusive(lock: &str, argv: &[String]) -> Result<i32, NodeError> {
     Ok(status)
 }
 
+/// Keep others of us from the same work on this host until this is dropped. A run that was cut off goes on here without
+/// its administrator; it is stopped after a moment, since what it does is begun again by us.
+pub fn alone(lock: &str) -> Result<fs::File, NodeError> {
+    let mut file = take_lock(&format!("/run/hzctl-{lock}.lock"))?;
+    let group = rustix::process::getpgrp().as_raw_nonzero();
+    let _ = file.set_len(0).and_then(|()| write!(file, "{group}"));
+    Ok(file)
+}
+
 fn wait(child: &mut Child) -> Result<i32, NodeError> {
     use std::os::unix::process::ExitStatusExt;
     let status = child.wait().map_err(|error| NodeError::new("failed to wait for a program", error))?;

@@ -14,6 +14,8 @@ use super::{NodeError, at, blobs, run};
 
 /// Install files a few at a time, then the packages in one go.
 pub fn install(request: &InstallRequest) -> Result<Report, NodeError> {
+    // Two writers of one program: the second one's could not be started while the first still has it open.
+    let _alone = super::exec::alone("install")?;
     let queue = Mutex::new(request.files.iter().chain(&request.debs));
     let report = Mutex::new(Report::default());
     let lane = || -> Result<(), NodeError> {
@@ -48,6 +50,8 @@ fn place(source: &Source, file: &FileTask) -> Result<u64, NodeError> {
     let failed = |cause: &dyn ToString| NodeError::new(format!("failed to install {}", file.path), cause.to_string());
     let raw = blobs::open(source, &file.blob, 0);
     let mut unpacked = zstd::stream::read::Decoder::new(raw).map_err(|error| failed(&error))?;
+    // What a run that was cut off left is another file from here on.
+    let _ = fs::remove_file(&temporary);
     let mut out = fs::File::create(&temporary).map_err(at("write", &temporary))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];

@@ -1,13 +1,10 @@
-//! On a finished cluster `hzctl bootstrap` changes nothing, within five seconds.
-
-use std::time::Duration;
+//! On a finished cluster `hzctl bootstrap` changes nothing. How long that takes is for the benchmark to say.
 
 use anyhow::{Result, ensure};
 
 use super::{BOOTSTRAP, Scene};
 use crate::{lab::hosts, run::each};
 
-const LIMIT: Duration = Duration::from_secs(5);
 /// Where bootstrap puts things on a host.
 const PLACES: &str = "/etc /usr/local /opt /var/lib/hzctl /var/lib/kubelet/config.yaml";
 
@@ -33,7 +30,6 @@ pub fn run(scene: &Scene) -> Result<()> {
         ensure!(changed.is_empty(), "the rerun changed files on {}: {}", host.name, changed.replace('\n', " "));
         Ok(())
     })?;
-    ensure!(ended.took <= LIMIT, "the rerun took {:.1} s, more than {} s", ended.took.as_secs_f64(), LIMIT.as_secs());
     eprintln!("    rerun: {:.1} s, nothing changed", ended.took.as_secs_f64());
     Ok(())
 }

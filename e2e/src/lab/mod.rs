@@ -53,6 +53,9 @@ impl Lab {
         let start = Instant::now();
         machine::check()?;
         self.claim()?;
+        // Hosts outlive a daemon that was killed: only a daemon that runs can take them away.
+        machine::raise_limits(&self.place)?;
+        self.daemon.start()?;
         self.clear();
         let done = self.build();
         if let Err(cause) = done {
@@ -84,8 +87,6 @@ impl Lab {
     }
 
     fn build(&self) -> Result<()> {
-        machine::raise_limits(&self.place)?;
-        self.daemon.start()?;
         image::ensure(&self.place, &self.daemon)?;
         let hosts = hosts();
         keys::make(&self.place, &hosts)?;

@@ -91,7 +91,6 @@ impl Program {
     }
 }
 
-#[ignore = "not yet seen to pass: run with --ignored"]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_are_ready_one_leads_and_leaves_its_place_to_the_other() {
     let lab = Lab::new().await;

@@ -55,12 +55,18 @@ async fn owners_that_do_not_get_in_are_made_anew() {
     let operator = lab.operator();
     lab.open_example().await;
     let before = operator.probes.provisioned.load(std::sync::atomic::Ordering::SeqCst);
-    // The superuser gets in and the owner does not: the fake says so to everybody, the probe counts the owners.
-    *operator.probes.silent.lock().unwrap() = Some(Silent::NotProvisioned("password authentication failed".into()));
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // As after a volume was lost: the status says that all is made, the superuser gets in, owners do not.
+    operator.probes.locked_out.store(true, std::sync::atomic::Ordering::SeqCst);
+    // Only what stopped answering is asked again from the ground up.
+    *operator.probes.silent.lock().unwrap() = Some(Silent::Unreachable("connection refused".into()));
+    lab.until_ready("PostgresInstance", Some(HOSPITAL), "records", "False").await;
     *operator.probes.silent.lock().unwrap() = None;
+    eventually("databases are made anew", || async {
+        (operator.probes.provisioned.load(std::sync::atomic::Ordering::SeqCst) > before).then_some(())
+    })
+    .await;
     lab.until_ready("PostgresInstance", Some(HOSPITAL), "records", "True").await;
-    assert!(operator.probes.provisioned.load(std::sync::atomic::Ordering::SeqCst) >= before);
+    assert!(!operator.probes.locked_out.load(std::sync::atomic::Ordering::SeqCst));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! One test's turn on the shared server: a clean slate, an operator, and hands to play kubelet with.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -365,6 +365,8 @@ pub struct Fake {
     pub asked: AtomicUsize,
     pub provisioned: AtomicUsize,
     pub silent: Mutex<Option<Silent>>,
+    /// Owners of databases do not get in until databases are made anew; the superuser does.
+    pub locked_out: AtomicBool,
 }
 
 impl Fake {
@@ -375,12 +377,18 @@ impl Fake {
 }
 
 impl Probes for Fake {
-    fn select_one<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
-        Box::pin(async { self.answer(vec!["records-1".to_owned()]) })
+    fn select_one<'a>(&'a self, who: &'a Sql) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(async {
+            if who.user == who.database && self.locked_out.load(Ordering::SeqCst) {
+                return Err(Silent::NotProvisioned("password authentication failed".into()));
+            }
+            self.answer(vec!["records-1".to_owned()])
+        })
     }
 
     fn provision<'a>(&'a self, _: &'a Sql, _: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
         self.provisioned.fetch_add(1, Ordering::SeqCst);
+        self.locked_out.store(false, Ordering::SeqCst);
         Box::pin(async { self.answer(()) })
     }
 

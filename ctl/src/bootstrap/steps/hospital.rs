@@ -49,7 +49,12 @@ impl Wanted {
         self.text("/apiVersion").starts_with(&format!("{GROUP}/"))
     }
 
-    fn api(&self, client: kube::Client) -> Api<DynamicObject> {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    pub(super) fn api(&self, client: kube::Client) -> Api<DynamicObject> {
         let (group, version) = self.text("/apiVersion").split_once('/').unwrap_or(("", self.text("/apiVersion")));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, self.text("/kind")));
         match self.text("/metadata/namespace") {
@@ -71,7 +76,8 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Wanted>, Fault> {
     Ok(wanted)
 }
 
-fn parse(file: &std::path::Path, text: &str) -> Result<Vec<Wanted>, String> {
+/// Objects of a text; `file` is for messages.
+pub(super) fn parse(file: &std::path::Path, text: &str) -> Result<Vec<Wanted>, String> {
     let mut wanted = Vec::new();
     for (at, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let object = <Value as serde::Deserialize>::deserialize(document).map_err(|error| error.to_string())?;
@@ -118,7 +124,7 @@ impl Work for Apply {
             let looks = self.0.iter().map(|one| {
                 let api = one.api(api.client.clone());
                 async move {
-                    let there = api.get_opt(one.text("/metadata/name")).await.ok().flatten();
+                    let there = api.get_opt(one.name()).await.ok().flatten();
                     let there = there.and_then(|object| serde_json::to_value(object).ok()).unwrap_or(Value::Null);
                     (!covers(&there, &one.object)).then(|| format!("apply {}", one.shown()))
                 }
@@ -140,13 +146,13 @@ impl Work for Apply {
 }
 
 /// Apply one object. The kind may be new, and its namespace about to be made: both come within moments.
-async fn apply(one: &Wanted, client: kube::Client) -> Result<(), Fault> {
+pub(super) async fn apply(one: &Wanted, client: kube::Client) -> Result<(), Fault> {
     let act = format!("failed to apply {} of {}", one.shown(), one.file.display());
     let api = one.api(client);
     let begun = Instant::now();
     loop {
         let parameters = PatchParams::apply(MANAGER).force();
-        let error = match api.patch(one.text("/metadata/name"), &parameters, &Patch::Apply(&one.object)).await {
+        let error = match api.patch(one.name(), &parameters, &Patch::Apply(&one.object)).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
@@ -174,7 +180,7 @@ impl Ready {
         let looks = self.0.iter().filter(|one| one.ours()).map(|one| {
             let api = one.api(api.client.clone());
             async move {
-                let there = api.get_opt(one.text("/metadata/name")).await.ok().flatten();
+                let there = api.get_opt(one.name()).await.ok().flatten();
                 let state = there
                     .and_then(|object| serde_json::to_value(object).ok())
                     .map_or(Err("it is not there".into()), |object| readiness(&object));
@@ -249,7 +255,7 @@ async fn images_stay_absent(client: kube::Client) -> Vec<String> {
 
 async fn until_ready(one: &Wanted, client: kube::Client) {
     let api = one.api(client);
-    let name = one.text("/metadata/name").to_owned();
+    let name = one.name().to_owned();
     let mut events = watcher(api, watcher::Config::default().fields(&format!("metadata.name={name}")))
         .default_backoff()
         .applied_objects()

@@ -3,11 +3,13 @@
 pub mod configure;
 pub mod control_plane;
 pub mod copy;
+pub mod dns;
 pub mod hospital;
 pub mod images;
 pub mod install;
 pub mod join;
 pub mod mark;
+pub mod network;
 pub mod release;
 pub mod start;
 pub mod verify;

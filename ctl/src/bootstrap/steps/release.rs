@@ -53,7 +53,9 @@ pub fn all(cluster: &Cluster) -> Vec<Release> {
     releases.push(release("hz-gateway", "hz-gateway", gateway));
     releases.push(release("hz-metrics", "kube-system", serde_json::json!({})));
     releases.push(release("hz-crds", "hz-system", serde_json::json!({})));
-    releases.push(release("hz-operator", "hz-system", serde_json::json!({})));
+    // The first server that is ready would get both replicas, and keep them.
+    let spread = if cluster.spec.hosts.len() > 1 { "Required" } else { "Preferred" };
+    releases.push(release("hz-operator", "hz-system", serde_json::json!({ "spread": spread })));
     releases
 }
 
@@ -78,6 +80,11 @@ impl AddOn {
             Fault::permanent("failed to find the chart", cause).fix("build the bundle again")
         })?;
         Ok((path_of(Kind::Chart, &file.path), file.sha256.clone()))
+    }
+
+    /// Digest of what this release is made of in this bundle.
+    pub fn fingerprint(&self, site: &Site) -> Result<String, Fault> {
+        self.chart(site).map(|(_, sum)| self.digest(&sum))
     }
 
     /// Digest of all that goes into the release.

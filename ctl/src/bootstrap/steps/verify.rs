@@ -125,7 +125,8 @@ pub const NAMESPACES: [&str; 4] = ["kube-system", "hz-system", "hz-gateway", "hz
 /// daemons all of them and of a deployment all but one: a cluster without a worker is still a cluster.
 pub async fn add_ons_of(client: Client, down: i32) -> Result<Vec<String>, Fault> {
     let act = "failed to look at the add-ons";
-    let list = ListParams::default();
+    // What is there for a moment to prove the network is no add-on.
+    let list = ListParams::default().labels("hz.hospital/purpose!=verify");
     let (deployments, daemons) = (Api::<Deployment>::all(client.clone()), Api::<DaemonSet>::all(client));
     let (deployments, daemons) = tokio::join!(deployments.list(&list), daemons.list(&list));
     let ours = |namespace: Option<String>| namespace.is_some_and(|name| NAMESPACES.contains(&name.as_str()));
