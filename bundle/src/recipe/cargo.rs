@@ -30,9 +30,13 @@ pub(super) fn inputs(cargo: &CargoBuild, repo: &Path) -> Result<Vec<String>, Rec
 /// Builds the programs.
 pub(super) fn produce(cargo: &CargoBuild, context: &Context<'_>) -> Result<Product, RecipeError> {
     let act = format!("build {}", cargo.package);
-    let mut tool = Tool::gentle("cargo", act.as_str())
-        .dir(context.repo)
-        .args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
+    let mut tool = Tool::gentle("cargo", act.as_str()).dir(context.repo).args([
+        "build",
+        "--release",
+        "--locked",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     if cargo.r#static {
         // All static programs of the tree at once, as scripts/build-hzctl.sh does: one by one, each would have what they
         // share compiled again, for the features that it alone asks for.

@@ -66,11 +66,11 @@ impl Server {
         words: &[&str],
         request: &Q,
     ) -> Result<A, Fault> {
-        let mut argv = vec![self.program()?.to_owned(), "node".to_owned()];
+        let mut argv = vec![self.program()?.to_owned(), "node".to_owned(), "--attached".to_owned()];
         argv.extend(words.iter().map(|word| (*word).to_owned()));
         let wrong = |cause: &dyn ToString| Fault::permanent(act, cause.to_string()).on(self.name());
         let body = serde_json::to_vec(request).map_err(|error| wrong(&error))?;
-        let ended = self.run(Call::new(argv).stdin(body)).await?;
+        let ended = self.run(Call::new(argv).stdin(body).attached()).await?;
         if ended.code != 0 {
             return Err(Fault::from_output(act, &failure_of(&ended)).on(self.name()));
         }

@@ -13,6 +13,10 @@ use crate::printer::Printer;
 /// Arguments of `hzctl node`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Stop when standard input closes after the request: whoever asked has gone, or will ask again
+    #[arg(long)]
+    attached: bool,
+
     #[command(subcommand)]
     verb: Verb,
 }
@@ -82,6 +86,7 @@ enum Verb {
 
 /// Run it.
 pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failure> {
+    let input = if args.attached { Input::attached().map_err(failure)? } else { Input::Whole };
     let answer = match args.verb {
         Verb::EtcdMembers => json(node::etcd::members().await),
         Verb::EtcdRemove { peer_url } => json(node::etcd::remove(&peer_url).await),
@@ -93,13 +98,13 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
             // The code of the program is ours: the caller asked for the program, not for us.
             std::process::exit(code);
         }
-        verb => blocking(move || local(verb)).await,
+        verb => blocking(move || local(verb, &input)).await,
     };
     printer.data(&answer.map_err(failure)?)?;
     Ok(ExitStatus::Success)
 }
 
-fn local(verb: Verb) -> Result<String, NodeError> {
+fn local(verb: Verb, input: &Input) -> Result<String, NodeError> {
     match verb {
         Verb::Facts { request } => {
             let request = serde_json::from_str(&request).map_err(|error| NodeError::new("bad request", error))?;
@@ -108,30 +113,57 @@ fn local(verb: Verb) -> Result<String, NodeError> {
         Verb::KernelProbe => json(Ok(node::kernel::probe_here())),
         Verb::FsyncProbe => json(node::net::fsync_probe()),
         Verb::Listen { host, ports } => node::net::listen(&host, &ports).map(|()| String::new()),
-        Verb::Connect => json(Ok(node::net::connect(&request::<Vec<_>>()?))),
+        Verb::Connect => json(Ok(node::net::connect(&input.request::<Vec<_>>()?))),
         Verb::Receive => json(node::blobs::receive(std::io::stdin())),
         Verb::Serve { listen } => {
             let mut token = String::new();
             std::io::stdin().lock().read_line(&mut token).map_err(|error| NodeError::new("no token", error))?;
             node::blobs::serve(listen, token.trim().to_owned()).map(|()| String::new())
         }
-        Verb::Fetch => json(node::blobs::fetch(&request()?)),
-        Verb::Install => json(node::install::install(&request()?)),
-        Verb::Import => json(node::images::import(&request()?)),
-        Verb::Apply => json(node::files::apply(&request()?)),
-        Verb::Read => json(Ok(node::files::read(&request::<Vec<_>>()?))),
-        Verb::Undo => json(node::undo::undo(&request()?)),
+        Verb::Fetch => json(node::blobs::fetch(&input.request()?)),
+        Verb::Install => json(node::install::install(&input.request()?)),
+        Verb::Import => json(node::images::import(&input.request()?)),
+        Verb::Apply => json(node::files::apply(&input.request()?)),
+        Verb::Read => json(Ok(node::files::read(&input.request::<Vec<_>>()?))),
+        Verb::Undo => json(node::undo::undo(&input.request()?)),
         Verb::Exec { .. } | Verb::EtcdMembers | Verb::EtcdRemove { .. } | Verb::ApiserverReady { .. } => {
             Ok(String::new())
         }
     }
 }
 
-fn request<T: DeserializeOwned>() -> Result<T, NodeError> {
-    let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().read_to_end(&mut bytes);
-    read.map_err(|error| NodeError::new("failed to read the request", error))?;
-    serde_json::from_slice(&bytes).map_err(|error| NodeError::new("failed to read the request", error))
+/// Where a verb finds its request.
+enum Input {
+    /// All of standard input.
+    Whole,
+    /// Read before the work began.
+    Read(serde_json::Value),
+}
+
+impl Input {
+    /// Read one request, and from then on stop with all we started when standard input closes.
+    fn attached() -> Result<Self, NodeError> {
+        let mut values = serde_json::Deserializer::from_reader(std::io::stdin().lock());
+        let read = <serde_json::Value as serde::Deserialize>::deserialize(&mut values);
+        let read = read.map_err(|error| NodeError::new("failed to read the request", error))?;
+        std::thread::spawn(|| {
+            node::exec::until_input_closes();
+            node::exec::stop_own_group();
+        });
+        Ok(Input::Read(read))
+    }
+
+    fn request<T: DeserializeOwned>(&self) -> Result<T, NodeError> {
+        let wrong = |cause: &dyn ToString| NodeError::new("failed to read the request", cause.to_string());
+        match self {
+            Input::Read(value) => T::deserialize(value).map_err(|error| wrong(&error)),
+            Input::Whole => {
+                let mut bytes = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+                serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+            }
+        }
+    }
 }
 
 fn json<T: Serialize>(result: Result<T, NodeError>) -> Result<String, NodeError> {

@@ -18,23 +18,32 @@ pub struct Call {
     pub argv: Vec<String>,
     /// What it finds on standard input.
     pub stdin: Vec<u8>,
+    /// Whether standard input stays open until the command ends, so that it learns when we are gone.
+    pub attached: bool,
 }
 
 impl Call {
     /// A program and its arguments.
     pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(argv: I) -> Self {
-        Call { argv: argv.into_iter().map(Into::into).collect(), stdin: Vec::new() }
+        Call { argv: argv.into_iter().map(Into::into).collect(), ..Call::default() }
     }
 
     /// A shell script, fed on standard input so that no quoting can go wrong.
     pub fn script(script: impl Into<String>) -> Self {
-        Call { argv: vec!["sh".into(), "-s".into()], stdin: script.into().into_bytes() }
+        Call::new(["sh", "-s"]).stdin(script.into())
     }
 
     /// Give it something to read.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
+        self
+    }
+
+    /// Keep its standard input open until it ends.
+    #[must_use]
+    pub fn attached(mut self) -> Self {
+        self.attached = true;
         self
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::{Call, Ended, Host, HostError, Session, last_lines, quote};
 
-/// Channels in one connection: sshd allows ten unless it is told otherwise.
+/// Channels in one connection besides its own: sshd allows ten unless it is told otherwise.
 const CHANNELS: usize = 9;
 
 /// How to reach one host.
@@ -104,9 +104,11 @@ impl Ssh {
         let _ = std::fs::remove_file(&self.socket);
         let mut child = self
             .base()
-            .args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-N", "-T", "--"])
+            .args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-T", "--"])
             .arg(&self.target.address)
-            .stdin(Stdio::null())
+            // Reads nothing until we are gone, however we go: then the connection ends too.
+            .arg("cat")
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -149,11 +151,15 @@ impl Host for Ssh {
                 self.remote(&call).spawn().map_err(|error| HostError::Client { message: error.to_string() })?;
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
             let feed = async {
-                if let Some(mut stdin) = stdin {
-                    // A command that ends without reading all of it is no failure of ours.
-                    let _ = stdin.write_all(&call.stdin).await;
-                    let _ = stdin.shutdown().await;
+                let mut stdin = stdin?;
+                // A command that ends without reading all of it is no failure of ours.
+                let _ = stdin.write_all(&call.stdin).await;
+                if call.attached {
+                    let _ = stdin.flush().await;
+                    return Some(stdin);
                 }
+                let _ = stdin.shutdown().await;
+                None
             };
             let read = async {
                 let mut bytes = Vec::new();
@@ -162,7 +168,8 @@ impl Host for Ssh {
                 }
                 bytes
             };
-            let ((), stdout, stderr, status) = tokio::join!(feed, read, drain(stderr), child.wait());
+            // `wait` would close what it finds in the child; what is fed was taken out of it, and stays until all are done.
+            let (_held, stdout, stderr, status) = tokio::join!(feed, read, drain(stderr), child.wait());
             let status = status.map_err(|error| HostError::Client { message: error.to_string() })?;
             let code = status.code().unwrap_or(255);
             if code == 255 {

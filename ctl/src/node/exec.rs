@@ -43,8 +43,8 @@ pub fn exclusive(lock: &str, argv: &[String]) -> Result<i32, NodeError> {
     Ok(status)
 }
 
-/// Keep others of us from the same work on this host until this is dropped. A run that was cut off goes on here without
-/// its administrator; it is stopped after a moment, since what it does is begun again by us.
+/// Keep others of us from the same work on this host until this is dropped. A run that was cut off may still be ending,
+/// or not know yet that its administrator is gone; it is stopped after a moment, since we begin its work again.
 pub fn alone(lock: &str) -> Result<fs::File, NodeError> {
     let mut file = take_lock(&format!("/run/hzctl-{lock}.lock"))?;
     let group = rustix::process::getpgrp().as_raw_nonzero();
@@ -75,6 +75,11 @@ fn take_lock(path: &str) -> Result<fs::File, NodeError> {
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(lock)
+}
+
+/// Ask our own group of processes to end: us, and what we started and wait for.
+pub fn stop_own_group() {
+    let _ = rustix::process::kill_process_group(rustix::process::getpgrp(), Signal::TERM);
 }
 
 /// Ask a group of processes to end, then end it.
