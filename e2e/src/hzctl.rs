@@ -129,6 +129,24 @@ impl Running {
         }
     }
 
+    /// Wait until a step begins on a host; an error if hzctl ends before.
+    pub fn until_step(&mut self, host: &str, step: &str, limit: Duration) -> Result<()> {
+        loop {
+            let left = limit.saturating_sub(self.started.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if begins(&line, host, step) => return Ok(()),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("hzctl ended before `{step}` on {host} began; {}", self.log.display())
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.kill()?;
+                    bail!("`{step}` on {host} did not begin within {} s; {}", limit.as_secs(), self.log.display());
+                }
+            }
+        }
+    }
+
     /// SIGKILL, as a power cut at the administrator's desk would.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().context("failed to kill hzctl")?;
@@ -158,9 +176,21 @@ fn phase_of(line: &str) -> Option<String> {
     event["phase"].as_str().map(str::to_owned)
 }
 
+fn begins(line: &str, host: &str, step: &str) -> bool {
+    let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
+    event["event"] == "stepStarted" && event["host"] == host && event["step"] == step
+}
+
 #[cfg(test)]
 mod tests {
-    use super::phase_of;
+    use super::{begins, phase_of};
+
+    #[test]
+    fn a_step_is_known_by_its_host_and_its_title() {
+        let line = r#"{"event":"stepStarted","phase":"images","host":"cp-2","step":"import node images"}"#;
+        assert!(begins(line, "cp-2", "import node images"));
+        assert!(!begins(line, "cp-3", "import node images") && !begins("talk", "cp-2", "import node images"));
+    }
 
     #[test]
     fn a_phase_is_read_from_an_event_and_other_talk_is_passed_over() {

@@ -1,6 +1,7 @@
 //! The journeys: what must work for real, on eight hosts, before anything is called done.
 
 mod appointments;
+mod broken;
 pub mod imaging;
 mod primary;
 mod rerun;
@@ -56,7 +57,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 9] = [
+const ALL: [Journey; 10] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -65,6 +66,7 @@ const ALL: [Journey; 9] = [
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
     Journey { name: "killed-and-resumed", from: From::Bare, run: resume::run },
+    Journey { name: "host-breaks", from: From::Bare, run: broken::run },
     Journey { name: "worker-fails", from: From::Bare, run: worker::run },
 ];
 
