@@ -1,5 +1,6 @@
 //! A PostgreSQL server with copies, kept by Patroni.
 
+pub mod change;
 mod desired;
 pub mod parameters;
 pub mod patroni;
@@ -12,7 +13,7 @@ mod tests;
 
 pub use desired::{APP, desired};
 pub use sql::{Provision, Statement, provision};
-pub use status::status;
+pub use status::{CONFIGURED, status};
 pub use types::*;
 
 use kube::core::ResourceExt;
@@ -44,8 +45,24 @@ pub struct Observed {
     pub probe: Probe,
     /// Pods that confirm writes right now (annotation or Patroni's `sync` map); informs `Durable`.
     pub confirming: Vec<String>,
+    /// How far the settings of the spec have come.
+    pub settings: Settings,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
+}
+
+/// How far the settings of the spec have come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Settings {
+    /// Nobody looked in this pass; what the status says stays.
+    #[default]
+    NotSeen,
+    /// Every copy works with them.
+    InForce,
+    /// This is being done for them.
+    OnTheirWay(String),
+    /// This failed.
+    Failed(String),
 }
 
 /// What came of writing databases and owners into the server.

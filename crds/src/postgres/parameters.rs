@@ -87,6 +87,11 @@ pub fn check(spec: &PostgresInstanceSpec) -> Result<(), Unfit> {
     }
 }
 
+/// Whether a hospital may choose this setting.
+pub fn is_choice(name: &str) -> bool {
+    ALLOWED.contains(&name)
+}
+
 fn nearest(name: &str) -> Option<&'static str> {
     let by_distance = |allowed: &&str| strsim::damerau_levenshtein(name, allowed);
     ALLOWED.into_iter().min_by_key(by_distance).filter(|near| by_distance(near) <= name.len() / 3)

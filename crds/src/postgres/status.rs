@@ -4,7 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::ResourceExt;
 
 use super::{
-    DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous, database_secret,
+    DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Settings, Synchronous,
+    database_secret,
 };
 use crate::conditions::{Conditions, Verdict};
 use crate::shared::{Member, Probe, trouble, unobserved};
@@ -14,6 +15,9 @@ use crate::{Outcome, Platform};
 pub const REDUNDANT: &str = "Redundant";
 /// The condition that a confirmed write survives the loss of a machine.
 pub const DURABLE: &str = "Durable";
+
+/// The condition that every copy works with the settings of the spec.
+pub const CONFIGURED: &str = "Configured";
 
 /// The status after a pass.
 pub fn status(
@@ -29,6 +33,10 @@ pub fn status(
         .ready(&observed.outcome, || answers(instance, observed))
         .with(REDUNDANT, redundant(instance, observed, ready))
         .with(DURABLE, durable(instance, observed));
+    let conditions = match configured(&observed.settings) {
+        Some(verdict) => conditions.with(CONFIGURED, verdict),
+        None => conditions,
+    };
     let name = instance.name_any();
     let namespace = instance.namespace().unwrap_or_default();
     let endpoint = |service: &str| Some(format!("{}:5432", platform.host(service, &namespace)));
@@ -111,6 +119,15 @@ fn redundant(instance: &PostgresInstance, observed: &Observed, ready: i32) -> Ve
     }
     let missing = trouble(&observed.pods).map_or_else(String::new, |trouble| format!("; {trouble}"));
     Verdict::no("CopiesMissing", format!("{ready} of {wanted} copies are ready{missing}"))
+}
+
+fn configured(settings: &Settings) -> Option<Verdict> {
+    match settings {
+        Settings::NotSeen => None,
+        Settings::InForce => Some(Verdict::yes("InForce", "every copy works with the settings of the spec")),
+        Settings::OnTheirWay(what) => Some(Verdict::no("Applying", what.clone())),
+        Settings::Failed(what) => Some(Verdict::no("NotApplied", what.clone())),
+    }
 }
 
 fn durable(instance: &PostgresInstance, observed: &Observed) -> Verdict {

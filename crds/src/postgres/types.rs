@@ -81,7 +81,8 @@ pub struct PostgresInstanceSpec {
     pub databases: Vec<Database>,
 
     /// Settings of PostgreSQL by name, for example `max_connections: "200"`. Settings that the platform depends on are
-    /// refused by name in the status.
+    /// refused by name in the status. A change reaches running copies by itself; where it needs a restart, copies restart
+    /// one by one and the primary hands its work over first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "parameters_schema")]
     pub parameters: BTreeMap<String, String>,
@@ -201,7 +202,8 @@ pub struct PostgresInstanceStatus {
     pub observed_generation: i64,
 
     /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
-    /// there), `Durable` (a confirmed write survives the loss of a machine).
+    /// there), `Durable` (a confirmed write survives the loss of a machine), `Configured` (every copy works with the
+    /// settings of the spec).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -5,11 +5,14 @@ mod broken;
 pub mod imaging;
 mod primary;
 mod rerun;
+mod reset;
 mod restart;
 mod resume;
+mod settings;
 mod silence;
 mod up;
 mod worker;
+mod writer;
 
 use std::{fs, time::Duration, time::Instant};
 
@@ -57,14 +60,16 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 10] = [
+const ALL: [Journey; 12] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
     Journey { name: "silence", from: From::Hospital, run: silence::run },
     Journey { name: "rerun", from: From::Hospital, run: rerun::run },
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
+    Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
+    Journey { name: "reset", from: From::Hospital, run: reset::run },
     Journey { name: "killed-and-resumed", from: From::Bare, run: resume::run },
     Journey { name: "host-breaks", from: From::Bare, run: broken::run },
     Journey { name: "worker-fails", from: From::Bare, run: worker::run },
@@ -150,6 +155,9 @@ fn travel(scene: &mut Scene, chosen: &[&'static Journey], here: bool) -> Vec<(&'
                 Err(_) if journey.name == "up" => Some(Err("the journey `up` failed".to_owned())),
                 Err(_) => None,
             };
+        }
+        if journey.name == "reset" {
+            hospital = None;
         }
         let took = start.elapsed().as_secs_f64();
         match end {

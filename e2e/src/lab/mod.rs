@@ -78,7 +78,7 @@ impl Lab {
             && theirs != ours
             && self.daemon.pid().is_some()
         {
-            bail!("this machine's lab is in use by {theirs}: run `cargo run -p hz-e2e -- lab down` there first");
+            bail!("this machine's lab is in use by {theirs}: run `dist/hz-e2e lab down` there first");
         }
         for dir in [&self.place.run, &self.place.state, &self.place.cache] {
             fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
@@ -170,7 +170,7 @@ impl Lab {
     /// One line a host.
     pub fn status(&self) -> Result<()> {
         if self.daemon.pid().is_none() {
-            bail!("the lab is down: `cargo run -p hz-e2e -- lab up` starts it");
+            bail!("the lab is down: `dist/hz-e2e lab up` starts it");
         }
         println!("HOST      ADDRESS      POWER     SSH");
         for host in hosts() {

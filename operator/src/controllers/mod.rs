@@ -5,6 +5,7 @@ pub mod hospital;
 pub mod observe;
 pub mod postgres;
 pub mod service;
+mod settings;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -109,6 +110,12 @@ impl Context {
     pub fn service_address(&self, namespace: &str, name: &str) -> Option<IpAddr> {
         let seen = self.engine.world.get(named("Service"), Some(namespace), name)?;
         seen.facts.pointer("/spec/clusterIP")?.as_str()?.parse().ok()
+    }
+
+    /// The address of a pod of ours.
+    pub fn pod_address(&self, namespace: &str, name: &str) -> Option<IpAddr> {
+        let seen = self.engine.world.get(named("Pod"), Some(namespace), name)?;
+        seen.facts.pointer("/status/podIP")?.as_str()?.parse().ok()
     }
 
     /// The passwords that are kept, and new ones where there are none; with the Secrets that are somebody else's.

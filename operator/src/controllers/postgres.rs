@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hz_crds::labels::PATRONI;
 use hz_crds::plan::Plan;
 use hz_crds::postgres::{
-    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, database_secret, desired, provision,
-    slots, status, system_secret,
+    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, Settings, database_secret, desired,
+    provision, slots, status, system_secret,
 };
 use hz_crds::shared::{PodSeen, Probe};
 use hz_crds::{Outcome, Slot, Timestamp, Unfit};
@@ -15,7 +15,7 @@ use kube::api::ListParams;
 
 use super::cache::patiently;
 use super::observe::pods;
-use super::{Context, next_look, outcome, told};
+use super::{Context, next_look, outcome, settings, told};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
@@ -39,7 +39,11 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     }
     let status = status(&instance, &observed, &platform, Timestamp::now());
     ctx.engine.reporter.report(&*instance, &status).await?;
-    let when_ready = if instance.spec.suspend { Next::OnChange } else { Next::After(ctx.ask_again) };
+    let when_ready = match (instance.spec.suspend, &observed.settings) {
+        (true, _) => Next::OnChange,
+        (false, Settings::OnTheirWay(_) | Settings::Failed(_)) => Next::Soon,
+        (false, _) => Next::After(ctx.ask_again),
+    };
     Ok(next_look(&observed.outcome, said, &status.conditions, when_ready))
 }
 
@@ -87,7 +91,8 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
     };
     let stands = instance.status.as_ref().and_then(|status| status.provisioned.as_ref()) == Some(&wanted.fingerprint);
     let (object, question) = (format!("postgres {namespace}/{name}"), format!("{admin:?} {:?}", observed.pods));
-    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands) {
+    let in_force = settings::in_force(instance);
+    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands && in_force) {
         observed.probe = Probe::Answered;
         observed.confirming = confirming;
         return;
@@ -100,6 +105,9 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
             Ok(()) => Provisioned::Done(wanted.fingerprint),
             Err(silent) => Provisioned::Failed(silent.to_string()),
         };
+    }
+    if answer.is_ok() {
+        observed.settings = settings::carry_out(instance, inputs, &observed.pods, ctx).await;
     }
     ctx.answers.note(&object, &question, answer.ok());
 }

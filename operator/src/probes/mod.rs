@@ -2,6 +2,7 @@
 //!
 //! Behind a trait, since a test against an API server alone has no database to ask.
 
+mod patroni;
 mod postgres;
 mod valkey;
 
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 use hz_crds::postgres::Statement;
+use hz_crds::postgres::change::{Cluster, Step};
 
 /// A database server and who we are there.
 #[derive(Clone)]
@@ -29,6 +31,19 @@ impl std::fmt::Debug for Sql {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}:{}/{}", self.user, self.address, self.port, self.database)
     }
+}
+
+/// A copy's Patroni and who we are there.
+#[derive(Clone)]
+pub struct Rest {
+    /// Address of the pod.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: String,
 }
 
 /// A cache and its password.
@@ -82,6 +97,12 @@ pub trait Probes: Send + Sync + 'static {
     /// Runs statements, each by itself, skipping those whose question already has an answer.
     fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// What the copies of a server agree on, and how they are.
+    fn agreed<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(serde_json::Value, Cluster), Silent>>;
+
+    /// Does one step towards what was agreed on.
+    fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>>;
+
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
 }
@@ -97,6 +118,14 @@ impl Probes for OverTcp {
 
     fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(postgres::provision(target, statements))
+    }
+
+    fn agreed<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(serde_json::Value, Cluster), Silent>> {
+        Box::pin(patroni::look(target))
+    }
+
+    fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(patroni::take(target, step))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

@@ -116,6 +116,38 @@ async fn a_new_password_reaches_the_service_and_an_old_one_is_never_overwritten(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changed_settings_reach_the_copies_that_run_and_the_status_says_when() {
+    let lab = Lab::new().await;
+    let operator = lab.operator();
+    let spec = |manifest: &Value| {
+        serde_json::from_value::<hz_crds::postgres::PostgresInstance>(manifest.clone()).unwrap().spec
+    };
+    let mut manifest = example()[1].clone();
+    *operator.probes.agreed.lock().unwrap() = hz_crds::postgres::patroni::agreed(&spec(&manifest));
+    lab.open_example().await;
+    for number in 0..3 {
+        let seen = json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]});
+        lab.play("Pod", HOSPITAL, &format!("records-{number}"), seen).await;
+    }
+    let configured = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Configured").unwrap_or_default()
+    };
+    lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| configured(object)["status"] == "True").await;
+
+    manifest["spec"]["parameters"] = json!({"work_mem": "12MB"});
+    let generation = lab.apply(&manifest).await["metadata"]["generation"].clone();
+    lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| configured(object)["status"] == "False").await;
+    assert_eq!(operator.probes.agreed.lock().unwrap()["postgresql"]["parameters"]["work_mem"], "12MB");
+    lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| {
+        configured(object)["status"] == "True" && configured(object)["observedGeneration"] == generation
+    })
+    .await;
+    let set = lab.get("StatefulSet", Some(HOSPITAL), "records").await.unwrap();
+    assert_eq!(set["metadata"]["generation"], 1, "settings are no reason to make pods anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_longer_wanted_is_removed_and_nothing_else() {
     let lab = Lab::new().await;
     let operator = lab.operator();

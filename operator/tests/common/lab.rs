@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hz_crds::postgres::Statement;
+use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
-use hz_operator::probes::{Cache, Probes, Silent, Sql};
+use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql};
 use hz_operator::{Settings, lead};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -365,6 +366,8 @@ pub struct Fake {
     pub asked: AtomicUsize,
     pub provisioned: AtomicUsize,
     pub silent: Mutex<Option<Silent>>,
+    /// What the copies agree on, as Patroni keeps it.
+    pub agreed: Mutex<Value>,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
     pub locked_out: AtomicBool,
 }
@@ -389,6 +392,20 @@ impl Probes for Fake {
     fn provision<'a>(&'a self, _: &'a Sql, _: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
         self.provisioned.fetch_add(1, Ordering::SeqCst);
         self.locked_out.store(false, Ordering::SeqCst);
+        Box::pin(async { self.answer(()) })
+    }
+
+    fn agreed<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(Value, Cluster), Silent>> {
+        Box::pin(async {
+            let there = self.agreed.lock().unwrap().clone();
+            self.answer((there, Cluster::default()))
+        })
+    }
+
+    fn take<'a>(&'a self, _: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>> {
+        if let Step::Agree(wanted) = step {
+            *self.agreed.lock().unwrap() = wanted.clone();
+        }
         Box::pin(async { self.answer(()) })
     }
 
