@@ -7,6 +7,16 @@ use serde_json::{Map, Value, json};
 
 use super::{PostgresInstanceSpec, Synchronous, parameters, patroni};
 
+/// A copy refuses to start with less of these than its primary has: PostgreSQL's documentation, "Hot Standby",
+/// administrator's overview.
+const NOT_BELOW_PRIMARY: [&str; 5] = [
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+];
+
 /// What Patroni says of all copies (`GET /cluster`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -38,8 +48,18 @@ impl Copy {
         self.role == "leader"
     }
 
+    /// A copy that merely runs has not found its primary yet.
     fn runs(&self) -> bool {
-        matches!(self.state.as_str(), "running" | "streaming")
+        self.state == if self.leads() { "running" } else { "streaming" }
+    }
+
+    /// Whether a setting that every copy must have at least as high as the primary is to become lower.
+    fn lowers(&self) -> bool {
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok());
+        self.pending_restart_reason.iter().any(|(name, change)| {
+            NOT_BELOW_PRIMARY.contains(&name.as_str())
+                && number(&change["new_value"]).zip(number(&change["old_value"])).is_some_and(|(new, old)| new < old)
+        })
     }
 
     /// The settings that wait, in words.
@@ -96,11 +116,18 @@ pub fn next(spec: &PostgresInstanceSpec, agreed: &Value, cluster: &Cluster, sett
     }
     // One at a time, and none while another is away: a restart must never cost the copy that confirms writes.
     if let Some(away) = cluster.members.iter().find(|copy| !copy.runs()) {
-        return Step::Wait(format!("{} is {}; the next restart waits for it", away.name, away.state));
+        return Step::Wait(format!(
+            "{} is {} and not yet in step; the next restart waits for it",
+            away.name, away.state
+        ));
     }
     let missing = spec.instances.saturating_sub(i32::try_from(cluster.members.len()).unwrap_or(i32::MAX));
     if missing > 0 {
         return Step::Wait(format!("{missing} copies are missing; restarts wait for them"));
+    }
+    // A copy would go on with the higher value until the primary has the lower one; handing over would not change that.
+    if let Some(leader) = pending.iter().find(|copy| copy.leads() && copy.lowers()) {
+        return Step::Restart((*leader).clone());
     }
     if let Some(copy) = pending.iter().find(|copy| !copy.leads()) {
         return Step::Restart((*copy).clone());
@@ -203,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn where_a_copy_may_not_have_less_than_the_primary_the_primary_goes_first() {
+        let spec = spec(json!({}));
+        let agreed = patroni::agreed(&spec);
+        let mut cluster = three(&["a", "b", "c"]);
+        for copy in &mut cluster.members {
+            copy.pending_restart_reason["max_connections"] = json!({ "old_value": "200", "new_value": "100" });
+        }
+        assert!(matches!(next(&spec, &agreed, &cluster, true), Step::Restart(copy) if copy.name == "a"));
+        cluster.members[0].pending_restart = false;
+        assert!(matches!(next(&spec, &agreed, &cluster, true), Step::Restart(copy) if copy.name == "b"));
+    }
+
+    #[test]
     fn nobody_restarts_while_another_is_away_or_nobody_confirms() {
         let spec = spec(json!({}));
         let agreed = patroni::agreed(&spec);
@@ -212,6 +252,9 @@ mod tests {
         let mut fewer = three(&["a"]);
         fewer.members.pop();
         assert!(matches!(next(&spec, &agreed, &fewer, true), Step::Wait(what) if what.contains("missing")));
+        let mut behind = three(&["a", "b"]);
+        behind.members[1].state = "running".into();
+        assert!(matches!(next(&spec, &agreed, &behind, true), Step::Wait(what) if what.contains("b is running")));
         let mut alone = three(&["a"]);
         alone.members[2].role = "replica".into();
         assert!(matches!(next(&spec, &agreed, &alone, true), Step::Wait(what) if what.contains("confirms")));

@@ -44,9 +44,13 @@ pub async fn carry_out(instance: &PostgresInstance, inputs: &Inputs, pods: &[Pod
     };
     let step = change::next(&instance.spec, &agreed, &cluster, settled(instance, Timestamp::now()));
     let Some(said) = step.said() else { return Settings::InForce };
-    if !matches!(step, Step::Wait(_)) {
-        tracing::info!(namespace = instance.namespace(), name = instance.name_any(), step = said, "changing settings");
+    // The same step twice within moments: what it began has not shown yet.
+    let object = format!("settings {}/{}", instance.namespace().unwrap_or_default(), instance.name_any());
+    if matches!(step, Step::Wait(_)) || ctx.answers.fresh(&object, &said).is_some() {
+        return Settings::OnTheirWay(said);
     }
+    ctx.answers.note(&object, &said, Some(Vec::new()));
+    tracing::info!(namespace = instance.namespace(), name = instance.name_any(), step = said, "changing settings");
     match ctx.probes.take(&rest, &step).await {
         Ok(()) => Settings::OnTheirWay(said),
         Err(silent) => Settings::Failed(silent.to_string()),
