@@ -92,9 +92,13 @@ fn what_netguard_made_goes_when_a_node_leaves_and_what_others_made_stays() {
     eventually("the tunnel is gone when nobody is behind it", || {
         !lab.inside("a", "ip -o link show").contains("hz-vxlan")
     });
-    assert!(!lab.inside("a", "ip rule show").contains("7248"));
-    assert_eq!(lab.inside("a", "ip route show table 7248 2>/dev/null || true"), "");
-    assert!(!lab.inside("a", "nft list table inet hz-netguard").contains("10.78.0.13"));
+    eventually("its rule and its table are gone", || {
+        !lab.inside("a", "ip rule show").contains("7248")
+            && lab.inside("a", "ip route show table 7248 2>/dev/null || true").is_empty()
+    });
+    eventually("the firewall no longer knows the node that left", || {
+        !lab.inside("a", "nft list table inet hz-netguard").contains("10.78.0.13")
+    });
 
     lab.kill(A);
     let output = Command::new("ip")

@@ -94,10 +94,18 @@ struct Cause {
 }
 
 /// What programs say when something that we know goes wrong. The first that fits wins.
-const CAUSES: [Cause; 10] = [
+const CAUSES: [Cause; 11] = [
     Cause {
         signs: &["Text file busy"],
         means: "a program is just being written on the host",
+        fix: "run the bootstrap again",
+        transient: true,
+    },
+    // A run that was cut off wrote its record after we had looked for one. It is stopped by the time that its lock
+    // is ours, and the next try removes the record.
+    Cause {
+        signs: &["another operation (install/upgrade/rollback) is in progress", "\"sh.helm.release.v1."],
+        means: "the release of a run that was cut off was still being written",
         fix: "run the bootstrap again",
         transient: true,
     },
@@ -171,6 +179,12 @@ mod tests {
     #[test]
     fn a_refused_connection_is_tried_again() {
         assert!(Fault::from_output("failed", "dial tcp 10.0.0.1:6443: connect: connection refused").transient);
+    }
+
+    #[test]
+    fn a_release_that_was_cut_off_is_tried_again() {
+        let output = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress";
+        assert!(Fault::from_output("failed", output).transient);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{SETTLE, Scene};
 use crate::{
     cluster::{Cluster, HOSPITAL, name},
     lab::{Lab, hosts},
+    run::until,
 };
 
 /// A second hospital, like the first: all four kinds, all their objects.
@@ -43,7 +44,8 @@ pub fn run(scene: &Scene) -> Result<()> {
     let manifest = trial(&scene.lab)?;
     let guns = Guns::load(&scene.lab)?;
     let writes = Writes::watch(&cluster)?;
-    cluster.kubectl_with("apply -f -", &manifest)?;
+    // The namespace is the operator's to make: what comes after the hospital in the file may come too early.
+    until("the trial hospital is applied", SETTLE, || cluster.kubectl_with("apply -f -", &manifest).map(|_| ()))?;
     let mut seen = 0;
     for target in KILL_AT {
         while seen < target {
