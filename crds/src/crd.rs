@@ -8,13 +8,14 @@ use serde_json::json;
 
 use crate::cache::CacheInstance;
 use crate::hospital::Hospital;
+use crate::operation::DataOperation;
 use crate::postgres::PostgresInstance;
 use crate::service::MedicalService;
 use crate::shared::unobserved;
 
 /// Every kind. A new kind is one line here.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![Hospital::crd(), PostgresInstance::crd(), CacheInstance::crd(), MedicalService::crd()]
+    vec![Hospital::crd(), PostgresInstance::crd(), CacheInstance::crd(), MedicalService::crd(), DataOperation::crd()]
         .into_iter()
         .map(finished)
         .collect()

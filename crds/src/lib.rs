@@ -10,6 +10,7 @@ pub mod hospital;
 pub mod labels;
 pub mod network;
 pub mod object;
+pub mod operation;
 pub mod outcome;
 pub mod passwords;
 pub mod plan;

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Verdict;
 use crate::quantity::Amount;
 
 /// How strictly data is kept. Ordered: what is bound to stricter data is as strict as that.
@@ -164,6 +165,35 @@ pub enum Probe {
     Answered,
     /// It did not, and this is what came instead.
     Failed(String),
+}
+
+/// The condition that every copy works with what the spec says: settings, room, description of its pod.
+pub const CONFIGURED: &str = "Configured";
+
+/// How far what the spec says has come to the copies that run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Settings {
+    /// Nobody looked in this pass; what the status says stays.
+    #[default]
+    NotSeen,
+    /// Every copy works with it.
+    InForce,
+    /// This is being done for it.
+    OnTheirWay(String),
+    /// This failed.
+    Failed(String),
+}
+
+impl Settings {
+    /// The verdict of [`CONFIGURED`]; nothing if nobody looked.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::NotSeen => None,
+            Self::InForce => Some(Verdict::yes("InForce", "every copy works with the settings of the spec")),
+            Self::OnTheirWay(what) => Some(Verdict::no("Applying", what.clone())),
+            Self::Failed(what) => Some(Verdict::no("NotApplied", what.clone())),
+        }
+    }
 }
 
 /// Status before anybody has looked: no generation is -1, so tools that compare it wait.

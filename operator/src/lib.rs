@@ -17,11 +17,13 @@ use hz_crds::Platform;
 use hz_crds::cache::CacheInstance;
 use hz_crds::hospital::Hospital;
 use hz_crds::labels::namespace_of;
+use hz_crds::operation::{DataOperation, Phase, Target, TargetKind};
 use hz_crds::postgres::PostgresInstance;
 use hz_crds::service::{MedicalService, secrets};
 use kube::{Client, ResourceExt};
 use tokio::task::JoinSet;
 
+use controllers::hands::Turns;
 use controllers::{Answers, Context, Known};
 use engine::run::{Controller, Objects, in_namespace};
 use engine::watches::Watches;
@@ -57,6 +59,18 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     let world = Arc::new(World::default());
     let engine = Arc::new(Engine::new(client.clone(), Arc::clone(&world), metrics, settings.instance));
     let platform = PlatformCell::new(settings.platform);
+    let hospitals = Controller::<Hospital>::new(&engine, "Hospital", AT_ONCE);
+    let databases = Controller::<PostgresInstance>::new(&engine, "PostgresInstance", AT_ONCE);
+    let caches = Controller::<CacheInstance>::new(&engine, "CacheInstance", AT_ONCE);
+    let services = Controller::<MedicalService>::new(&engine, "MedicalService", AT_ONCE);
+    let operations = Controller::<DataOperation>::new(&engine, "DataOperation", AT_ONCE);
+    let all = All {
+        hospitals: hospitals.objects(),
+        databases: databases.objects(),
+        caches: caches.objects(),
+        services: services.objects(),
+        operations: operations.objects(),
+    };
     let ctx = Arc::new(Context {
         engine: Arc::clone(&engine),
         platform: platform.clone(),
@@ -64,18 +78,11 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         ask_again: settings.ask_again,
         answers: Answers::default(),
         known: Known::default(),
+        turns: Turns::default(),
+        databases: all.databases.clone(),
+        caches: all.caches.clone(),
+        operations: all.operations.clone(),
     });
-
-    let hospitals = Controller::<Hospital>::new(&engine, "Hospital", AT_ONCE);
-    let databases = Controller::<PostgresInstance>::new(&engine, "PostgresInstance", AT_ONCE);
-    let caches = Controller::<CacheInstance>::new(&engine, "CacheInstance", AT_ONCE);
-    let services = Controller::<MedicalService>::new(&engine, "MedicalService", AT_ONCE);
-    let all = All {
-        hospitals: hospitals.objects(),
-        databases: databases.objects(),
-        caches: caches.objects(),
-        services: services.objects(),
-    };
 
     // Everything below ends when this future is dropped: a replica that lost the lease must fall silent at once.
     let mut tasks = JoinSet::new();
@@ -95,20 +102,29 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());
-        let touched =
-            move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Database(name));
+        let touched = move |engine: &Engine, ns: &str, name: &str| {
+            all.nudge_users(&engine.world, ns, Uses::Database(name));
+            all.nudge_operations(&engine.world, ns, TargetKind::PostgresInstance, name);
+        };
         tasks.spawn(databases.run(move |object| controllers::postgres::reconcile(object, Arc::clone(&ctx)), touched));
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());
-        let touched =
-            move |engine: &Engine, ns: &str, name: &str| all.nudge_users(&engine.world, ns, Uses::Cache(name));
+        let touched = move |engine: &Engine, ns: &str, name: &str| {
+            all.nudge_users(&engine.world, ns, Uses::Cache(name));
+            all.nudge_operations(&engine.world, ns, TargetKind::CacheInstance, name);
+        };
         tasks.spawn(caches.run(move |object| controllers::cache::reconcile(object, Arc::clone(&ctx)), touched));
     }
     {
         let (ctx, hospitals) = (Arc::clone(&ctx), all.hospitals.clone());
         let pass = move |object| controllers::service::reconcile(object, Arc::clone(&ctx), hospitals.clone());
         tasks.spawn(services.run(pass, |_, _, _| {}));
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_target(&engine.world, ns, name);
+        tasks.spawn(operations.run(move |object| controllers::operation::reconcile(object, Arc::clone(&ctx)), touched));
     }
     // Controllers never end by themselves; a panic in one must end all, so that a fresh process starts over.
     let ended = tasks.join_next().await;
@@ -123,6 +139,7 @@ struct All {
     databases: Objects<PostgresInstance>,
     caches: Objects<CacheInstance>,
     services: Objects<MedicalService>,
+    operations: Objects<DataOperation>,
 }
 
 /// What a service may use.
@@ -147,6 +164,35 @@ impl All {
             };
             if uses {
                 world.nudge("MedicalService", Some(namespace), &service.name_any());
+            }
+        }
+    }
+
+    /// Operations on a database or cache that changed look again, unless they have ended.
+    fn nudge_operations(&self, world: &World, namespace: &str, kind: TargetKind, name: &str) {
+        for operation in in_namespace(&self.operations, namespace) {
+            let target = &operation.spec.target;
+            let ended = operation.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+            if target.kind == kind && target.name == name && !ended {
+                world.nudge("DataOperation", Some(namespace), &operation.name_any());
+            }
+        }
+    }
+
+    /// What an operation works on looks again, and with it whoever waits for the operation to end.
+    fn nudge_target(&self, world: &World, namespace: &str, name: &str) {
+        let all = in_namespace(&self.operations, namespace);
+        let touched = all.iter().find(|operation| operation.name_any() == name);
+        let targets: Vec<Target> = match touched {
+            Some(operation) => vec![operation.spec.target.clone()],
+            // It is gone, and nobody knows any more what it worked on.
+            None => all.iter().map(|operation| operation.spec.target.clone()).collect(),
+        };
+        for target in targets {
+            world.nudge(target.kind.word(), Some(namespace), &target.name);
+            let others = all.iter().filter(|other| other.spec.target == target && other.name_any() != name);
+            for other in others {
+                world.nudge("DataOperation", Some(namespace), &other.name_any());
             }
         }
     }

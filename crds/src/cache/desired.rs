@@ -20,8 +20,8 @@ pub const APP: &str = "cache";
 const USER: i64 = 10003;
 /// Port of the server.
 const PORT: u16 = 6379;
-/// Port of the sentinel.
-const SENTINEL_PORT: u16 = 26379;
+/// Port of the sentinels.
+pub const SENTINEL_PORT: u16 = 26379;
 /// Silence after which a master is given up. Shorter would take a busy server for a dead one.
 const DOWN_AFTER_MS: &str = "4000";
 /// The most servers the schema takes.
@@ -117,8 +117,9 @@ impl Server<'_> {
             self.name,
             &self.selector(),
             vec![
-                network::from(vec![bound, network::operator(platform)], network::tcp([PORT])),
-                network::from(vec![own.clone()], both.clone()),
+                network::from(vec![bound], network::tcp([PORT])),
+                // The operator asks the sentinels for a switchover.
+                network::from(vec![own.clone(), network::operator(platform)], both.clone()),
             ],
             vec![network::to(vec![own], both), network::to_api(platform)],
         )

@@ -7,13 +7,13 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{APP, desired};
+pub use desired::{APP, SENTINEL_PORT, desired};
 pub use status::status;
 pub use types::*;
 
 use kube::core::ResourceExt;
 
-use crate::shared::{PodSeen, Probe};
+use crate::shared::{PodSeen, Probe, Settings};
 use crate::{Outcome, Passwords, Slot};
 
 /// What the operator looks up before it decides.
@@ -34,6 +34,10 @@ pub struct Observed {
     pub pods: Vec<PodSeen>,
     /// `PING` through the cache's Service with its password.
     pub probe: Probe,
+    /// How far what the spec says has come.
+    pub settings: Settings,
+    /// The operation that is at work on it.
+    pub operation: Option<String>,
 }
 
 /// Key of the password in the `<instance>-auth` Secret.

@@ -6,7 +6,7 @@ use kube::core::ResourceExt;
 use super::{CacheInstance, CacheInstanceStatus, Observed, auth_secret};
 use crate::Platform;
 use crate::conditions::{Conditions, Verdict};
-use crate::shared::{Member, Probe, trouble, unobserved};
+use crate::shared::{CONFIGURED, Member, Probe, trouble, unobserved};
 
 /// The condition that every server is there.
 pub const REDUNDANT: &str = "Redundant";
@@ -19,6 +19,10 @@ pub fn status(cache: &CacheInstance, observed: &Observed, platform: &Platform, n
     let conditions = Conditions::from(held, generation, now)
         .ready(&observed.outcome, || answers(cache, observed))
         .with(REDUNDANT, redundant(cache, observed, ready));
+    let conditions = match observed.settings.verdict() {
+        Some(verdict) => conditions.with(CONFIGURED, verdict),
+        None => conditions,
+    };
     let name = cache.name_any();
     let namespace = cache.namespace().unwrap_or_default();
     let endpoint = |service: &str| Some(format!("{}:6379", platform.host(service, &namespace)));
@@ -34,6 +38,7 @@ pub fn status(cache: &CacheInstance, observed: &Observed, platform: &Platform, n
         endpoint: endpoint(&name),
         read_only_endpoint: endpoint(&format!("{name}-ro")),
         secret: Some(auth_secret(&name)),
+        operation: observed.operation.clone(),
     }
 }
 

@@ -158,7 +158,8 @@ pub struct CacheInstanceStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// What is true of the cache: `Ready` (a PING through its Service was answered), `Redundant` (every server is there).
+    /// What is true of the cache: `Ready` (a PING through its Service was answered), `Redundant` (every server is there),
+    /// `Configured` (every server has the room of the spec).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -197,6 +198,11 @@ pub struct CacheInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub secret: Option<String>,
+
+    /// The DataOperation that is at work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub operation: Option<String>,
 }
 
 impl Default for CacheInstanceStatus {
@@ -211,6 +217,7 @@ impl Default for CacheInstanceStatus {
             endpoint: None,
             read_only_endpoint: None,
             secret: None,
+            operation: None,
         }
     }
 }

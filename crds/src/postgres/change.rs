@@ -44,13 +44,19 @@ pub struct Copy {
 }
 
 impl Copy {
-    fn leads(&self) -> bool {
+    /// It takes writes.
+    pub fn leads(&self) -> bool {
         self.role == "leader"
     }
 
     /// A copy that merely runs has not found its primary yet.
-    fn runs(&self) -> bool {
+    pub fn runs(&self) -> bool {
         self.state == if self.leads() { "running" } else { "streaming" }
+    }
+
+    /// Writes count as done when it has them.
+    pub fn confirms(&self) -> bool {
+        matches!(self.role.as_str(), "sync_standby" | "quorum_standby")
     }
 
     /// Whether a setting that every copy must have at least as high as the primary is to become lower.
@@ -136,8 +142,7 @@ pub fn next(spec: &PostgresInstanceSpec, agreed: &Value, cluster: &Cluster, sett
     if cluster.members.len() == 1 {
         return Step::Restart(leader.clone());
     }
-    let confirms = |copy: &&Copy| matches!(copy.role.as_str(), "sync_standby" | "quorum_standby");
-    let able = |copy: &&Copy| !copy.leads() && (spec.synchronous == Synchronous::Off || confirms(copy));
+    let able = |copy: &&Copy| !copy.leads() && (spec.synchronous == Synchronous::Off || copy.confirms());
     match cluster.members.iter().find(able) {
         Some(copy) => Step::Switchover(leader.clone(), copy.clone()),
         None => Step::Wait("no copy confirms writes right now; the primary's restart waits for one".to_owned()),

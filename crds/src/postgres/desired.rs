@@ -190,9 +190,8 @@ impl Server<'_> {
                 "serviceName": self.pods(),
                 "replicas": if self.spec.suspend { 0 } else { self.spec.instances },
                 "podManagementPolicy": "Parallel",
-                "updateStrategy": { "type": "RollingUpdate" },
-                // The next copy is restarted only when this one has had time to catch up.
-                "minReadySeconds": 10,
+                // Who goes when is for the operator to say: it knows who leads and who is in step.
+                "updateStrategy": { "type": "OnDelete" },
                 "revisionHistoryLimit": 3,
                 "persistentVolumeClaimRetentionPolicy": { "whenDeleted": retention, "whenScaled": "Retain" },
                 "selector": { "matchLabels": self.selector() },

@@ -11,9 +11,10 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use crate::shared::{CONFIGURED, Settings};
 pub use desired::{APP, desired};
 pub use sql::{Provision, Statement, provision};
-pub use status::{CONFIGURED, status};
+pub use status::status;
 pub use types::*;
 
 use kube::core::ResourceExt;
@@ -47,22 +48,10 @@ pub struct Observed {
     pub confirming: Vec<String>,
     /// How far the settings of the spec have come.
     pub settings: Settings,
+    /// The operation that is at work on it.
+    pub operation: Option<String>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
-}
-
-/// How far the settings of the spec have come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Settings {
-    /// Nobody looked in this pass; what the status says stays.
-    #[default]
-    NotSeen,
-    /// Every copy works with them.
-    InForce,
-    /// This is being done for them.
-    OnTheirWay(String),
-    /// This failed.
-    Failed(String),
 }
 
 /// What came of writing databases and owners into the server.

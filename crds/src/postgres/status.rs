@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::ResourceExt;
 
 use super::{
-    DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Settings, Synchronous,
+    CONFIGURED, DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous,
     database_secret,
 };
 use crate::conditions::{Conditions, Verdict};
@@ -15,9 +15,6 @@ use crate::{Outcome, Platform};
 pub const REDUNDANT: &str = "Redundant";
 /// The condition that a confirmed write survives the loss of a machine.
 pub const DURABLE: &str = "Durable";
-
-/// The condition that every copy works with the settings of the spec.
-pub const CONFIGURED: &str = "Configured";
 
 /// The status after a pass.
 pub fn status(
@@ -33,7 +30,7 @@ pub fn status(
         .ready(&observed.outcome, || answers(instance, observed))
         .with(REDUNDANT, redundant(instance, observed, ready))
         .with(DURABLE, durable(instance, observed));
-    let conditions = match configured(&observed.settings) {
+    let conditions = match observed.settings.verdict() {
         Some(verdict) => conditions.with(CONFIGURED, verdict),
         None => conditions,
     };
@@ -60,6 +57,7 @@ pub fn status(
                 secret: database_secret(&name, &database.name),
             })
             .collect(),
+        operation: observed.operation.clone(),
         provisioned: match &observed.provisioned {
             Provisioned::Done(fingerprint) => Some(fingerprint.clone()),
             Provisioned::NotTried | Provisioned::Failed(_) => before.provisioned,
@@ -119,15 +117,6 @@ fn redundant(instance: &PostgresInstance, observed: &Observed, ready: i32) -> Ve
     }
     let missing = trouble(&observed.pods).map_or_else(String::new, |trouble| format!("; {trouble}"));
     Verdict::no("CopiesMissing", format!("{ready} of {wanted} copies are ready{missing}"))
-}
-
-fn configured(settings: &Settings) -> Option<Verdict> {
-    match settings {
-        Settings::NotSeen => None,
-        Settings::InForce => Some(Verdict::yes("InForce", "every copy works with the settings of the spec")),
-        Settings::OnTheirWay(what) => Some(Verdict::no("Applying", what.clone())),
-        Settings::Failed(what) => Some(Verdict::no("NotApplied", what.clone())),
-    }
 }
 
 fn durable(instance: &PostgresInstance, observed: &Observed) -> Verdict {

@@ -203,7 +203,7 @@ pub struct PostgresInstanceStatus {
 
     /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
     /// there), `Durable` (a confirmed write survives the loss of a machine), `Configured` (every copy works with the
-    /// settings of the spec).
+    /// settings and the room of the spec).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -243,6 +243,11 @@ pub struct PostgresInstanceStatus {
     #[schemars(length(max = 32))]
     pub databases: Vec<DatabaseStatus>,
 
+    /// The DataOperation that is at work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub operation: Option<String>,
+
     /// Fingerprint of the databases, owners and passwords that were last written into the server. The operator
     /// writes them again when it differs from what the spec asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -275,6 +280,7 @@ impl Default for PostgresInstanceStatus {
             endpoint: None,
             read_only_endpoint: None,
             databases: Vec::new(),
+            operation: None,
             provisioned: None,
         }
     }

@@ -3,6 +3,7 @@
 mod appointments;
 mod broken;
 pub mod imaging;
+mod operations;
 mod primary;
 mod rerun;
 mod reset;
@@ -60,7 +61,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 12] = [
+const ALL: [Journey; 13] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -68,6 +69,7 @@ const ALL: [Journey; 12] = [
     Journey { name: "rerun", from: From::Hospital, run: rerun::run },
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
     Journey { name: "settings", from: From::Hospital, run: settings::run },
+    Journey { name: "operations", from: From::Hospital, run: operations::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
     Journey { name: "reset", from: From::Hospital, run: reset::run },
     Journey { name: "killed-and-resumed", from: From::Bare, run: resume::run },

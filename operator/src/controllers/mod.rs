@@ -1,24 +1,31 @@
 //! One file a kind: look up, decide, apply, look again, report.
 
 pub mod cache;
+pub mod copies;
+pub mod hands;
 pub mod hospital;
 pub mod observe;
+pub mod operation;
 pub mod postgres;
 pub mod service;
 mod settings;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hz_crds::cache::CacheInstance;
 use hz_crds::conditions::{self, Condition};
+use hz_crds::operation::DataOperation;
+use hz_crds::postgres::PostgresInstance;
 use hz_crds::shared::Probe;
 use hz_crds::{Outcome, Passwords, Slot, Unfit};
 use tokio::time::Instant;
 
 use crate::engine::kinds::named;
-use crate::engine::run::Next;
+use crate::engine::run::{Next, Objects};
 use crate::engine::secrets::{Contents, random_password};
 use crate::engine::{Changes, Engine, Error};
 use crate::platform::PlatformCell;
@@ -43,6 +50,14 @@ pub struct Context {
     pub answers: Answers,
     /// Names found once that do not change any more.
     pub known: Known,
+    /// One hand at a time on each database and cache.
+    pub turns: hands::Turns,
+    /// Database servers as last seen.
+    pub databases: Objects<PostgresInstance>,
+    /// Caches as last seen.
+    pub caches: Objects<CacheInstance>,
+    /// Operations as last seen.
+    pub operations: Objects<DataOperation>,
 }
 
 /// Lists that are looked up once and hold from then on, unless they were short.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use hz_crds::labels::PATRONI;
+use hz_crds::operation::moves::Rules;
+use hz_crds::operation::{Target, TargetKind};
 use hz_crds::plan::Plan;
 use hz_crds::postgres::{
-    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, Settings, database_secret, desired,
-    provision, slots, status, system_secret,
+    Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, Settings, Synchronous, database_secret,
+    desired, provision, slots, status, system_secret,
 };
 use hz_crds::shared::{PodSeen, Probe};
 use hz_crds::{Outcome, Slot, Timestamp, Unfit};
@@ -15,7 +17,8 @@ use kube::api::ListParams;
 
 use super::cache::patiently;
 use super::observe::pods;
-use super::{Context, next_look, outcome, settings, told};
+use super::upkeep::{self, Looked};
+use super::{Context, copies, hands, next_look, operation, outcome, settings, told};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
@@ -27,15 +30,26 @@ const PORT: u16 = 5432;
 /// One pass over one database server.
 pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Result<Next, Error> {
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    let target = Target { kind: TargetKind::PostgresInstance, name: name.clone() };
+    let _turn = ctx.turns.of(&namespace, &target).await;
     let platform = ctx.platform.get();
     let (inputs, (outcome, said)) = match plan(&instance, &namespace, &name, &ctx).await? {
-        Ok((inputs, plan)) => (inputs, outcome(ctx.engine.apply(plan).await)?),
+        Ok((inputs, plan)) => {
+            hands::make_way(&ctx, &namespace, &name, &instance.spec.storage.size).await?;
+            (inputs, outcome(ctx.engine.apply(plan).await)?)
+        }
         Err(unfit) => (Inputs::default(), (Outcome::Unfit(unfit), None)),
     };
     let pods = pods(&ctx.engine.world, "PostgresInstance", &namespace, &name);
-    let mut observed = Observed { outcome, pods, ..Observed::default() };
+    let at_work = operation::at_work(&ctx, &namespace, &target);
+    let still = at_work.as_ref().is_some_and(|(_, still)| *still);
+    let operation = at_work.map(|(name, _)| name);
+    let mut observed = Observed { outcome, pods, operation, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
-        ask(&instance, &inputs, &mut observed, &ctx).await;
+        ask(&instance, &inputs, &mut observed, still, &ctx).await;
+        if !still {
+            keep_up(&instance, &inputs, &target, &mut observed, &ctx).await?;
+        }
     }
     let status = status(&instance, &observed, &platform, Timestamp::now());
     ctx.engine.reporter.report(&*instance, &status).await?;
@@ -82,7 +96,7 @@ async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<
 
 /// Once a pod says it is the primary: databases are made if they are not yet what the spec says, and a query is
 /// answered through the Service.
-async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observed, ctx: &Context) {
+async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observed, still: bool, ctx: &Context) {
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
     let Some(admin) = admin(&namespace, &name, inputs, &observed.pods, ctx) else { return };
     let wanted = match provision(instance, inputs) {
@@ -91,7 +105,7 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
     };
     let stands = instance.status.as_ref().and_then(|status| status.provisioned.as_ref()) == Some(&wanted.fingerprint);
     let (object, question) = (format!("postgres {namespace}/{name}"), format!("{admin:?} {:?}", observed.pods));
-    let in_force = settings::in_force(instance);
+    let in_force = still || settings::in_force(instance);
     if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands && in_force) {
         observed.probe = Probe::Answered;
         observed.confirming = confirming;
@@ -106,10 +120,50 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
             Err(silent) => Provisioned::Failed(silent.to_string()),
         };
     }
-    if answer.is_ok() {
+    if answer.is_ok() && !still {
         observed.settings = settings::carry_out(instance, inputs, &observed.pods, ctx).await;
     }
     ctx.answers.note(&object, &question, answer.ok());
+}
+
+/// Copies of an older description, and copies in too little room, are replaced one by one; settings go first.
+async fn keep_up(
+    instance: &PostgresInstance,
+    inputs: &Inputs,
+    target: &Target,
+    observed: &mut Observed,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let (namespace, room) = (instance.namespace().unwrap_or_default(), Some(&instance.spec.storage.size));
+    if matches!(observed.settings, Settings::OnTheirWay(_) | Settings::Failed(_)) {
+        return Ok(());
+    }
+    if !upkeep::is_due(&copies::standing(&ctx.engine.world, target, &namespace), room) {
+        return Ok(());
+    }
+    let (copies, cluster) = match copies::of_database(instance, inputs, ctx).await {
+        Ok(known) => known,
+        Err(silent) => {
+            observed.settings = Settings::Failed(silent);
+            return Ok(());
+        }
+    };
+    let rules = Rules {
+        wanted: usize::try_from(instance.spec.instances).unwrap_or_default(),
+        strict: instance.spec.synchronous == Synchronous::Strict,
+        told: true,
+    };
+    observed.settings = match upkeep::carry_out(ctx, &namespace, &copies, room, rules).await? {
+        Looked::Said(settings) => settings,
+        Looked::HandOver(from, to) => {
+            let said = format!("{from} hands its work to {to}");
+            match operation::hand_over(ctx, instance, inputs, &cluster, &from, &to).await {
+                Ok(()) => Settings::OnTheirWay(said),
+                Err(silent) => Settings::Failed(silent),
+            }
+        }
+    };
+    Ok(())
 }
 
 /// The status may remember databases that a lost volume took along: their owners find out.

@@ -30,7 +30,7 @@ pub struct Kind {
     pub plural: &'static str,
     /// Lives in a namespace.
     pub namespaced: bool,
-    /// We write it (pods are only looked at).
+    /// We write it (pods and volumes are only looked at).
     pub written: bool,
     /// Which of them are ours.
     pub selector: &'static str,
@@ -43,6 +43,8 @@ pub struct Kind {
 const WRITTEN: &str = "app.kubernetes.io/managed-by=hz-operator,!hz.hospital/patroni";
 /// Pods are made by workloads, whose selectors name the application.
 const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,service),hz.hospital/data-class";
+/// Volumes are claimed by workloads in the same way.
+const HELD: &str = "app.kubernetes.io/name in (postgres,cache),app.kubernetes.io/instance";
 
 /// Where a kind stands in [`KINDS`].
 pub type KindId = usize;
@@ -75,6 +77,11 @@ pub static KINDS: &[Kind] = &[
     ours(RBAC, "v1", "Role", "roles", Watch::Metadata(nothing)),
     ours(RBAC, "v1", "RoleBinding", "rolebindings", Watch::Metadata(nothing)),
     ours("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Watch::Reduced(reduce_route)),
+    Kind {
+        written: false,
+        selector: HELD,
+        ..ours("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Watch::Reduced(reduce_claim))
+    },
     Kind { written: false, selector: RUNNING, ..ours("", "v1", "Pod", "pods", Watch::Reduced(reduce_pod)) },
 ];
 
@@ -125,6 +132,13 @@ fn reduce_service(service: &Value) -> Value {
     json!({"spec": {"clusterIP": service["spec"]["clusterIP"]}})
 }
 
+fn reduce_claim(claim: &Value) -> Value {
+    json!({
+        "spec": {"asked": claim["spec"]["resources"]["requests"]["storage"]},
+        "status": {"room": claim["status"]["capacity"]["storage"]},
+    })
+}
+
 fn reduce_workload(workload: &Value) -> Value {
     let conditions: Vec<Value> = list(&workload["status"]["conditions"])
         .map(|c| json!({"type": c["type"], "status": c["status"], "reason": c["reason"], "message": c["message"]}))
@@ -132,7 +146,10 @@ fn reduce_workload(workload: &Value) -> Value {
     let status = &workload["status"];
     json!({
         "metadata": {"generation": workload["metadata"]["generation"]},
-        "spec": {"replicas": workload["spec"]["replicas"]},
+        "spec": {
+            "replicas": workload["spec"]["replicas"],
+            "room": workload["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"],
+        },
         "status": {
             "observedGeneration": status["observedGeneration"],
             "replicas": status["replicas"],

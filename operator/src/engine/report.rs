@@ -173,8 +173,12 @@ fn ready(status: &Value) -> Option<&Value> {
 
 /// Things still on their way up are no alarm; a refusal, or what was Ready and is no longer, is one.
 fn is_alarming(now: &Value, was: Option<&Value>) -> bool {
-    let refused =
-        matches!(now["reason"].as_str(), Some("Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected"));
+    let refused = matches!(
+        now["reason"].as_str(),
+        Some(
+            "Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected" | "Refused" | "Failed" | "DeadlineExceeded"
+        )
+    );
     now["status"] == "False" && (refused || was.is_some_and(|was| was["status"] == "True"))
 }
 

@@ -46,12 +46,12 @@ pub struct Rest {
     pub password: String,
 }
 
-/// A cache and its password.
+/// A cache, or a sentinel of it, and the password.
 #[derive(Clone)]
 pub struct Cache {
-    /// Address of its Service.
+    /// Address of its Service, or of the sentinel's pod.
     pub address: IpAddr,
-    /// Port of its Service.
+    /// Port there.
     pub port: u16,
     /// Password.
     pub password: String,
@@ -105,6 +105,12 @@ pub trait Probes: Send + Sync + 'static {
 
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
+
+    /// The names or addresses of the replicas that keep up with this master.
+    fn replicas<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>>;
+
+    /// Has a sentinel, which is the target, choose another master, if the pod named is the one it knows.
+    fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>>;
 }
 
 /// The real thing.
@@ -130,5 +136,13 @@ impl Probes for OverTcp {
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(valkey::ping(target))
+    }
+
+    fn replicas<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(valkey::replicas(target))
+    }
+
+    fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(valkey::fail_over(target, from))
     }
 }

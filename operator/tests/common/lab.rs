@@ -26,11 +26,12 @@ static SERVER: OnceLock<Server> = OnceLock::new();
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Kinds of ours, as the API names them.
-pub const OURS: [(&str, &str); 4] = [
+pub const OURS: [(&str, &str); 5] = [
     ("MedicalService", "medicalservices"),
     ("CacheInstance", "cacheinstances"),
     ("PostgresInstance", "postgresinstances"),
     ("Hospital", "hospitals"),
+    ("DataOperation", "dataoperations"),
 ];
 
 /// A turn on the server. Tests run one after another: the operator looks at the whole cluster.
@@ -410,6 +411,14 @@ impl Probes for Fake {
     }
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(async { self.answer(()) })
+    }
+
+    fn replicas<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(async { self.answer(Vec::new()) })
+    }
+
+    fn fail_over<'a>(&'a self, _: &'a Cache, _: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { self.answer(()) })
     }
 }

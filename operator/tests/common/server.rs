@@ -208,9 +208,10 @@ fn start_apiserver(dir: &Path, etcd: u16, port: u16) -> Child {
 }
 
 /// Starts a program under a shell that stops it, by its id, when our end of the pipe closes: however the test process
-/// ends, nothing of it stays behind.
+/// ends, nothing of it stays behind. An API server whose etcd went first would wait for it for ever.
 fn spawn(program: &Path, arguments: &[String], log: &Path) -> Child {
-    let script = r#"log=$1; shift; "$@" >"$log" 2>&1 & child=$!; cat >/dev/null; kill "$child"; wait "$child""#;
+    let script = r#"log=$1; shift; "$@" >"$log" 2>&1 & child=$!; cat >/dev/null
+        kill "$child"; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; kill -0 "$child" 2>/dev/null || exit; done; kill -KILL "$child""#;
     Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(log)

@@ -1,0 +1,276 @@
+//! Something done once to a database or cache, as a person asks for it.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::Condition;
+use crate::quantity::Amount;
+use crate::shared::unobserved;
+
+/// What is to be done, to what, and how long it may take.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "hz.hospital",
+    version = "v1alpha1",
+    kind = "DataOperation",
+    namespaced,
+    shortname = "dop",
+    category = "hz",
+    doc = "One piece of work on a database or cache: a restart, a switchover, a copy built anew, more copies, more room. One at a time for each database or cache; it ends once, and how it ended never changes.",
+    status = "DataOperationStatus",
+    derive = "PartialEq",
+    validation = ("self.metadata.name.size() <= 100", "the name is shown beside its target: at most 100 letters"),
+    printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.target.kind", priority = 1),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[cfg_attr(test, kube(cel))]
+#[x_kube(
+    validation = (
+        "(self.action == 'Scale') == has(self.instances)",
+        "instances goes with the action Scale, and with no other"
+    ),
+    validation = (
+        "(self.action == 'Expand') == has(self.size)",
+        "size goes with the action Expand, and with no other"
+    ),
+    validation = (
+        "(self.action == 'Rebuild') == has(self.member)",
+        "member goes with the action Rebuild, and with no other"
+    ),
+    validation = (
+        "!has(self.candidate) || self.action == 'Switchover' && self.target.kind == 'PostgresInstance'",
+        "candidate goes with the action Switchover of a PostgresInstance; the sentinels of a cache choose by themselves"
+    ),
+    validation = (
+        "self.target.kind != 'CacheInstance' || !has(self.instances) || self.instances % 2 == 1",
+        "an even number of cache servers cannot outvote a lost half: take 1, 3, 5 or 7"
+    ),
+    validation = (
+        "self.action == oldSelf.action && self.target == oldSelf.target && self.deadlineSeconds == oldSelf.deadlineSeconds && has(self.instances) == has(oldSelf.instances) && (!has(self.instances) || self.instances == oldSelf.instances) && has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size) && has(self.member) == has(oldSelf.member) && (!has(self.member) || self.member == oldSelf.member) && has(self.candidate) == has(oldSelf.candidate) && (!has(self.candidate) || self.candidate == oldSelf.candidate)",
+        "an operation cannot become another: only cancel may change; make a new one"
+    ),
+    validation = ("!oldSelf.cancel || self.cancel", "what was cancelled stays cancelled; make a new operation")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DataOperationSpec {
+    /// The database or cache, in the same namespace.
+    pub target: Target,
+
+    /// What to do with it.
+    pub action: Action,
+
+    /// For `Scale`: copies there should be, 1 to 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 7))]
+    pub instances: Option<i32>,
+
+    /// For `Expand`: room for data of each copy, such as `20Gi`. It can grow and never shrink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Amount>,
+
+    /// For `Rebuild`: the copy to build anew, by the name of its pod. What is on its disk goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub member: Option<String>,
+
+    /// For `Switchover`: the copy that is to become the primary, by the name of its pod. Default: one that has every
+    /// confirmed write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub candidate: Option<String>,
+
+    /// Seconds from its start after which the operation is given up. What is under way by then is finished by the
+    /// database itself; no further step is begun.
+    #[serde(default = "half_an_hour")]
+    #[schemars(range(min = 30, max = 86400))]
+    pub deadline_seconds: i32,
+
+    /// Begin no further step. An operation that had nothing left to do succeeds all the same.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// A database or cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Its kind.
+    pub kind: TargetKind,
+
+    /// Its name.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+}
+
+/// Kinds that hold data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// A PostgreSQL server.
+    PostgresInstance,
+    /// A Valkey cache.
+    CacheInstance,
+}
+
+impl TargetKind {
+    /// The word in manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PostgresInstance => "PostgresInstance",
+            Self::CacheInstance => "CacheInstance",
+        }
+    }
+}
+
+/// What can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// Start every copy anew, one after the other; the primary last, after it has handed its work over.
+    Restart,
+    /// Have another number of copies.
+    Scale,
+    /// Give every copy more room. Where the storage class cannot grow volumes, copies are built anew one by one.
+    Expand,
+    /// Hand the primary's work to another copy.
+    Switchover,
+    /// Throw one copy's disk away and build it anew from the others.
+    Rebuild,
+}
+
+impl Action {
+    /// The word in manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Restart => "Restart",
+            Self::Scale => "Scale",
+            Self::Expand => "Expand",
+            Self::Switchover => "Switchover",
+            Self::Rebuild => "Rebuild",
+        }
+    }
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// It waits: for another operation on the same target, or to be looked at.
+    #[default]
+    Pending,
+    /// Steps are being done.
+    Running,
+    /// What was asked for is so.
+    Succeeded,
+    /// It was given up; the message says at what.
+    Failed,
+    /// A person stopped it.
+    Cancelled,
+}
+
+impl Phase {
+    /// It ended and never changes again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The word in a status.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+}
+
+/// What the platform says of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = (
+    "!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed', 'Cancelled']) || self.phase == oldSelf.phase && self.message == oldSelf.message && self.completionTime == oldSelf.completionTime",
+    "the operation has ended; how it ended does not change"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct DataOperationStatus {
+    /// The generation of the spec that this status speaks of; -1 until anybody looked.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+
+    /// `Ready` turns true when the operation succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_phase")]
+    pub phase: Option<Phase>,
+
+    /// Copies that are as asked for, of all: `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub progress: Option<String>,
+
+    /// What is being done, what it waits for, or how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// When its first step began: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub start_time: Option<String>,
+
+    /// When it ended: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub completion_time: Option<String>,
+
+    /// What was there before the first step, to tell by the thing itself when it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// What was there before the first step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    /// Pod that took writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub primary: Option<String>,
+
+    /// Unique ids of the pods, and of the volume of a copy that is built anew: those that are to be gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub uids: Vec<String>,
+}
+
+impl Default for DataOperationStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unobserved(),
+            conditions: Vec::new(),
+            phase: None,
+            progress: None,
+            message: None,
+            start_time: None,
+            completion_time: None,
+            before: None,
+        }
+    }
+}
+
+fn half_an_hour() -> i32 {
+    1800
+}
+
+fn optional_phase(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    Phase::json_schema(generator)
+}

@@ -1,0 +1,210 @@
+//! DataOperation: one piece of work on a database or cache.
+
+use std::sync::Arc;
+
+use hz_crds::Timestamp;
+use hz_crds::cache::{CacheInstance, SENTINEL_PORT, auth_secret};
+use hz_crds::operation::decide::{Act, CopySeen, Seen, TargetSeen, decide};
+use hz_crds::operation::{self, Action, DataOperation, Phase, Target, TargetKind, status};
+use hz_crds::postgres::change::{Cluster, Step};
+use hz_crds::postgres::{PostgresInstance, Synchronous};
+use hz_crds::quantity::Amount;
+use hz_crds::shared::CONFIGURED;
+use hz_crds::{Slot, cache, conditions, postgres};
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{Context, copies, hands};
+use crate::engine::Error;
+use crate::engine::run::{Next, find, in_namespace};
+use crate::probes::Cache;
+
+/// What an operation works on, looked up.
+enum Held {
+    Database(Box<PostgresInstance>, postgres::Inputs, Cluster),
+    Cache(Box<CacheInstance>, cache::Inputs),
+}
+
+/// One pass over one operation.
+pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Result<Next, Error> {
+    let namespace = operation.namespace().unwrap_or_default();
+    let target = operation.spec.target.clone();
+    let _turn = ctx.turns.of(&namespace, &target).await;
+    // What was written while we waited for our turn counts.
+    let operation = ctx.engine.reporter.freshened(&*operation);
+    if operation.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
+        return Ok(Next::OnChange);
+    }
+    let (held, seen) = look(&operation, &namespace, &ctx).await?;
+    let now = Timestamp::now();
+    let Some(decision) = decide(&operation, &seen, now) else { return Ok(Next::OnChange) };
+    let status = status(&operation, &decision, now);
+    let reported = ctx.engine.reporter.report(&operation, &status).await?;
+    if reported {
+        // The target names the operation that is at work on it, and whoever is next hears that this one ended.
+        ctx.engine.world.nudge(target.kind.word(), Some(&namespace), &target.name);
+    }
+    if decision.phase.is_final() {
+        tracing::info!(operation = operation.name_any(), phase = decision.phase.word(), "ended");
+        return Ok(Next::OnChange);
+    }
+    if decision.act != Act::Nothing {
+        tracing::info!(operation = operation.name_any(), step = decision.message, "working");
+        if let Err(error) = act(&ctx, &namespace, &target, held.as_ref(), decision.act).await {
+            tracing::warn!(operation = operation.name_any(), %error, "a step failed and is tried again");
+            return Ok(Next::Retry);
+        }
+    }
+    Ok(if decision.phase == Phase::Running { Next::Soon } else { Next::Retry })
+}
+
+/// The operation that has its turn on a target: `None` when nothing is to be done to it.
+pub fn first(ctx: &Context, namespace: &str, target: &Target) -> Option<DataOperation> {
+    let all: Vec<DataOperation> = in_namespace(&ctx.operations, namespace)
+        .iter()
+        .filter(|operation| operation.spec.target == *target && operation.metadata.deletion_timestamp.is_none())
+        .map(|operation| ctx.engine.reporter.freshened(operation))
+        .collect();
+    operation::first(&all, target).cloned()
+}
+
+/// The operation that is at work on a target, and whether the target's own controller has to keep its hands still.
+pub fn at_work(ctx: &Context, namespace: &str, target: &Target) -> Option<(String, bool)> {
+    let first = first(ctx, namespace, target)?;
+    let running = first.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running);
+    let still = matches!(first.spec.action, Action::Restart | Action::Switchover | Action::Rebuild);
+    running.then(|| (first.name_any(), still))
+}
+
+async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Result<(Option<Held>, Seen), Error> {
+    let spec = &operation.spec;
+    let own = operation.name_any();
+    let ahead = first(ctx, namespace, &spec.target).map(|first| first.name_any()).filter(|first| *first != own);
+    let mut seen = Seen { ahead, ..Seen::default() };
+    if let Err(unfit) = ctx.hospital(namespace) {
+        seen.silent = Some(unfit.to_string());
+    }
+    let workers = ctx.platform.get().workers;
+    let name = &spec.target.name;
+    let held = match spec.target.kind {
+        TargetKind::PostgresInstance => {
+            let Some(instance) = find(&ctx.databases, Some(namespace), name) else { return Ok((None, seen)) };
+            let instance = ctx.engine.reporter.freshened(&instance);
+            let (passwords, _) = ctx.passwords(namespace, "postgres", name, postgres::slots(&instance)).await?;
+            let inputs = postgres::Inputs { passwords, ..postgres::Inputs::default() };
+            let cluster = match copies::of_database(&instance, &inputs, ctx).await {
+                Ok((copies, cluster)) => {
+                    seen.copies = copies;
+                    cluster
+                }
+                Err(silent) => {
+                    seen.silent = Some(silent);
+                    Cluster::default()
+                }
+            };
+            let held = instance.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            seen.target = Some(TargetSeen {
+                instances: instance.spec.instances,
+                size: Some(instance.spec.storage.size.clone()),
+                suspended: instance.spec.suspend,
+                strict: instance.spec.synchronous == Synchronous::Strict,
+                told: true,
+                workers,
+                grows: false,
+                doing: doing(held),
+            });
+            Held::Database(Box::new(instance), inputs, cluster)
+        }
+        TargetKind::CacheInstance => {
+            let Some(cache) = find(&ctx.caches, Some(namespace), name) else { return Ok((None, seen)) };
+            let cache = ctx.engine.reporter.freshened(&cache);
+            let (passwords, _) = ctx.passwords(namespace, "cache", name, cache::slots(&cache)).await?;
+            let inputs = cache::Inputs { passwords, ..cache::Inputs::default() };
+            match copies::of_cache(&cache, &inputs, ctx).await {
+                Ok(copies) => seen.copies = copies,
+                Err(silent) => seen.silent = Some(silent),
+            }
+            let held = cache.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            seen.target = Some(TargetSeen {
+                instances: cache.spec.replicas,
+                size: cache.spec.storage.as_ref().map(|storage| storage.size.clone()),
+                suspended: cache.spec.suspend,
+                strict: false,
+                told: false,
+                workers,
+                grows: false,
+                doing: doing(held),
+            });
+            Held::Cache(Box::new(cache), inputs)
+        }
+    };
+    if spec.action == Action::Expand
+        && operation.status.as_ref().and_then(|status| status.phase) != Some(Phase::Running)
+    {
+        let grows = grows(&seen.copies, spec.size.as_ref(), namespace, ctx).await?;
+        if let Some(target) = &mut seen.target {
+            target.grows = grows;
+        }
+    }
+    Ok((Some(held), seen))
+}
+
+/// Whether the storage class lets volumes grow, asked without changing one.
+async fn grows(copies: &[CopySeen], size: Option<&Amount>, namespace: &str, ctx: &Context) -> Result<bool, Error> {
+    let (Some(first), Some(size)) = (copies.first(), size) else { return Ok(false) };
+    hands::grow_in_place(ctx, namespace, &first.copy.name, size, true).await
+}
+
+/// What the target's own controller says it is doing for what its spec asks.
+fn doing(held: &[conditions::Condition]) -> Option<String> {
+    let configured = held.iter().find(|condition| condition.type_ == CONFIGURED && condition.status != "True");
+    configured.map(|condition| condition.message.clone())
+}
+
+async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held>, act: Act) -> Result<(), String> {
+    let said = |error: Error| error.to_string();
+    match (act, held) {
+        (Act::Nothing, _) => Ok(()),
+        (Act::Replace { name, pod, volume }, _) => {
+            hands::replace(ctx, namespace, &name, &pod, volume.as_deref()).await.map_err(said)
+        }
+        (Act::SetInstances(wanted), _) => {
+            let field = match target.kind {
+                TargetKind::PostgresInstance => "instances",
+                TargetKind::CacheInstance => "replicas",
+            };
+            hands::ask_for(ctx, namespace, target, &json!({ field: wanted })).await.map_err(said)
+        }
+        (Act::SetSize(size), _) => {
+            hands::ask_for(ctx, namespace, target, &json!({ "storage": { "size": size } })).await.map_err(said)
+        }
+        (Act::HandOver(from, to), Some(Held::Database(instance, inputs, cluster))) => {
+            hand_over(ctx, instance, inputs, cluster, &from, &to).await
+        }
+        (Act::HandOver(from, to), Some(Held::Cache(cache, inputs))) => {
+            let slot = Slot::new(auth_secret(&cache.name_any()), cache::PASSWORD_KEY);
+            let password = inputs.passwords.get(&slot).map_err(|unfit| unfit.to_string())?.to_owned();
+            let address = ctx.pod_address(namespace, &to).ok_or_else(|| format!("{to} has no address yet"))?;
+            let sentinel = Cache { address, port: SENTINEL_PORT, password };
+            ctx.probes.fail_over(&sentinel, &from).await.map_err(|silent| silent.to_string())
+        }
+        (Act::HandOver(..), None) => Err("there is nobody to hand over".to_owned()),
+    }
+}
+
+/// Has Patroni hand the work of one copy to another.
+pub async fn hand_over(
+    ctx: &Context,
+    instance: &PostgresInstance,
+    inputs: &postgres::Inputs,
+    cluster: &Cluster,
+    from: &str,
+    to: &str,
+) -> Result<(), String> {
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    let member = |pod: &str| cluster.members.iter().find(|member| member.name == pod).cloned();
+    let known = member(from).zip(member(to)).ok_or_else(|| format!("Patroni does not know {from} and {to} both"))?;
+    let rest = copies::rest(&namespace, &name, from, inputs, ctx).ok_or_else(|| format!("{from} has no address"))?;
+    let step = Step::Switchover(known.0, known.1);
+    ctx.probes.take(&rest, &step).await.map_err(|silent| silent.to_string())
+}
