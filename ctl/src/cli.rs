@@ -91,7 +91,8 @@ fn refused(error: &clap::Error) -> ExitStatus {
 fn trace(verbose: u8, screen: Screen) {
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
-        0 => "error",
+        // What kube fails at is told by whoever asked it, or is tried again.
+        0 => "error,kube_client=off",
         1 => "hzctl=info,warn",
         2 => "hzctl=debug,info",
         _ => "trace",
@@ -105,12 +106,15 @@ fn run(command: Command, printer: &mut Printer) -> Result<ExitStatus, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::fault("failed to start the runtime").because(error))?;
-    let farewell = command.when_interrupted();
+    let farewell = printer.farewell();
+    if let Some(safe) = command.when_interrupted() {
+        farewell.same_again(safe);
+    }
     let result = runtime.block_on(async {
-        let stop = interrupt::listen(printer, farewell)?;
+        let stop = interrupt::listen(printer)?;
         tokio::select! {
             result = command.run(printer) => result,
-            Ok(()) = stop => Err(interrupt::failure(farewell)),
+            Ok(()) = stop => Err(interrupt::failure(&farewell)),
         }
     });
     // Work on other threads (a blocking read, an ssh child) must not hold the exit.

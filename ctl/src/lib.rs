@@ -14,3 +14,4 @@ pub mod node;
 pub mod printer;
 pub mod progress;
 pub mod screen;
+pub mod terminal;

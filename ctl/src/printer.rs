@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use crate::exit::{ExitStatus, Failure, Finding};
+use crate::interrupt::Farewell;
 use crate::screen::Screen;
 
 /// The form data is printed in.
@@ -27,6 +28,7 @@ pub struct Printer {
     interactive: bool,
     out: Box<dyn Write + Send>,
     screen: Screen,
+    farewell: Farewell,
 }
 
 impl Printer {
@@ -41,6 +43,7 @@ impl Printer {
             interactive: terminal && !dumb && output != Output::Json,
             out: Box::new(io::stdout()),
             screen: Screen::new(Box::new(io::stderr())),
+            farewell: Farewell::default(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Printer {
             interactive: false,
             out: Box::new(Pipe(captured.out.clone())),
             screen: Screen::new(Box::new(Pipe(captured.err.clone()))),
+            farewell: Farewell::default(),
         };
         (printer, captured)
     }
@@ -75,6 +79,20 @@ impl Printer {
     /// Whether talk may be coloured.
     pub fn colour(&self) -> bool {
         self.colour
+    }
+
+    /// What is told to a person who presses Ctrl-C.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
+    }
+
+    /// Print bytes as they are, at once. False when nobody reads them any more (`| head`): no failure, and no reason
+    /// to go on.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
+        match self.out.write_all(bytes).and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => quiet_pipe(written).map(|()| true),
+        }
     }
 
     /// Print data as it is, ending in one newline.

@@ -14,6 +14,7 @@
 
 mod event;
 mod render;
+mod single;
 mod state;
 mod weights;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 pub use event::{Event, Stamped};
 pub use render::{Look, render, short};
+pub use single::{Single, single};
 pub use state::State;
 pub use weights::Weights;
 

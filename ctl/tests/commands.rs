@@ -19,6 +19,17 @@ fn a_misspelt_command_or_option_is_answered_with_the_nearest_and_exit_code_1() {
         (vec!["completions", "zhs"], "zsh"),
         (vec![], "Usage"),
         (vec!["init"], "--hosts"),
+        (vec!["db", "lst"], "list"),
+        (vec!["db"], "Usage"),
+        (vec!["db", "restart"], "<NAME>"),
+        (vec!["db", "scale", "records", "--instances", "9"], "1..=7"),
+        (vec!["db", "expand", "records", "--size", "20GB"], "such as 20Gi"),
+        (vec!["db", "restart", "records", "--timeout", "5"], "30..=86400"),
+        (vec!["db", "list", "-A", "-n", "hospital-anna"], "cannot be used with"),
+        (vec!["db", "logs", "records", "--all", "--member", "records-0"], "cannot be used with"),
+        (vec!["cache", "switchover", "sessions", "--to", "sessions-1"], "--to"),
+        (vec!["cache", "rebuild", "sessions"], "--member"),
+        (vec!["operation", "cancle", "x"], "cancel"),
     ] {
         let output = run(site.path(), &arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", err(&output));
@@ -30,7 +41,14 @@ fn a_misspelt_command_or_option_is_answered_with_the_nearest_and_exit_code_1() {
 #[test]
 fn help_and_version_are_data_and_end_well() {
     let site = site();
-    for arguments in [vec!["--help"], vec!["help", "init"], vec!["init", "-h"], vec!["--version"]] {
+    for arguments in [
+        vec!["--help"],
+        vec!["help", "init"],
+        vec!["init", "-h"],
+        vec!["db", "connect", "-h"],
+        vec!["op", "wait", "--help"],
+        vec!["--version"],
+    ] {
         let output = run(site.path(), &arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(out(&output).contains("hzctl") && err(&output).is_empty(), "{arguments:?}");

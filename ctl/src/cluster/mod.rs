@@ -4,7 +4,7 @@
 //! against the schema of the types ([`schema`]), fields against each other (`rules`), and the files it names (`files`).
 
 mod files;
-mod nearest;
+pub mod nearest;
 mod problem;
 mod rules;
 pub mod schema;

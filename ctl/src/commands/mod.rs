@@ -7,16 +7,23 @@ use crate::printer::Printer;
 
 pub mod bootstrap;
 pub mod bundle;
+pub mod cache;
 pub mod check;
 pub mod completions;
+pub mod confirm;
+pub mod data;
+pub mod db;
 pub mod docs;
 pub mod init;
 pub mod kubeconfig;
 pub mod man;
 pub mod node;
+pub mod operation;
+pub mod reach;
 pub mod reset;
 pub mod schema;
 pub mod status;
+pub mod table;
 pub mod validate;
 pub mod version;
 
@@ -33,6 +40,13 @@ pub enum Command {
     Bootstrap(bootstrap::Args),
     /// Tell how the cluster is
     Status(status::Args),
+    /// See PostgreSQL servers, work on them, and open a psql shell
+    Db(db::Args),
+    /// See caches, work on them, and open a valkey-cli shell
+    Cache(cache::Args),
+    /// See, follow and cancel what was asked of databases and caches
+    #[command(visible_alias = "op")]
+    Operation(operation::Args),
     /// Print or store the kubeconfig of a cluster
     Kubeconfig(kubeconfig::Args),
     /// Take a cluster off its hosts again
@@ -64,6 +78,9 @@ impl Command {
             Command::Check(args) => check::run(args, printer).await,
             Command::Bootstrap(args) => bootstrap::run(args, printer).await,
             Command::Status(args) => status::run(args, printer).await,
+            Command::Db(args) => db::run(args, printer).await,
+            Command::Cache(args) => cache::run(args, printer).await,
+            Command::Operation(args) => operation::run(args, printer).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, printer).await,
             Command::Reset(args) => reset::run(args, printer).await,
             Command::Bundle(args) => bundle::run(args, printer).await,
@@ -76,7 +93,8 @@ impl Command {
         }
     }
 
-    /// What to tell a person who pressed Ctrl-C in the middle: what is safe. Nothing if there is no middle.
+    /// What to tell a person who pressed Ctrl-C in the middle: what is safe. Nothing if there is no middle. A command
+    /// that knows better once it runs says so to the printer's farewell.
     pub fn when_interrupted(&self) -> Option<&'static str> {
         match self {
             Command::Bootstrap(_) => Some("what is done stays done, and every step is safe to repeat"),

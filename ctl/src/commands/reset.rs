@@ -1,7 +1,6 @@
 //! `hzctl reset`: Take a cluster off its hosts again.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +15,8 @@ use crate::exit::{ExitStatus, Failure};
 use crate::node::types::Report;
 use crate::node::undo::UndoRequest;
 use crate::printer::Printer;
+
+use super::confirm::Question;
 
 /// Arguments of `hzctl reset`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
     let cluster = Cluster::load(&args.file)?;
     let name = cluster.metadata.name.clone();
     printer.say(warning(&cluster, args.delete_volumes));
-    confirm(&name, args.confirm.as_deref(), printer)?;
+    let instead = format!("--confirm {name}");
+    let question = Question { act: "reset", thing: "cluster", name: &name, instead: &instead };
+    question.ask(args.confirm.as_deref(), printer)?;
     let program = work::own_program()?;
     let servers = work::servers(&cluster)?;
     let request = UndoRequest {
@@ -94,25 +97,6 @@ fn warning(cluster: &Cluster, delete_volumes: bool) -> String {
     )
 }
 
-fn confirm(name: &str, given: Option<&str>, printer: &mut Printer) -> Result<(), Failure> {
-    let typed = match given {
-        Some(given) => given.to_owned(),
-        None if std::io::stdin().is_terminal() => {
-            printer.say(format!("Type the cluster's name ({name}) to go on:"));
-            let mut line = String::new();
-            let read = std::io::stdin().lock().read_line(&mut line);
-            read.map_err(|error| Failure::input("failed to read the answer").because(error))?;
-            line.trim().to_owned()
-        }
-        None => return Err(Failure::input("reset wants to be confirmed").hint(format!("add --confirm {name}"))),
-    };
-    if typed == name {
-        return Ok(());
-    }
-    Err(Failure::input(format!("`{typed}` is not the name of the cluster; nothing was touched"))
-        .hint(format!("the cluster is called {name}")))
-}
-
 fn table(done: &Done) -> String {
     let hosts = done.hosts.iter().map(|(host, parts)| {
         let what = if parts.is_empty() { "nothing of ours was there".to_owned() } else { parts.join("; ") };
@@ -120,17 +104,4 @@ fn table(done: &Done) -> String {
     });
     let failed = done.failed.iter().map(|(host, why)| format!("{host}: FAILED: {why}"));
     hosts.chain(failed).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::printer::Output;
-
-    #[test]
-    fn a_wrong_name_touches_nothing() {
-        let (mut printer, _) = Printer::captured(Output::Table);
-        assert!(confirm("st-anna", Some("st-ana"), &mut printer).is_err());
-        assert!(confirm("st-anna", Some("st-anna"), &mut printer).is_ok());
-    }
 }

@@ -27,11 +27,11 @@ impl Look {
         Look { colour, unicode }
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
+    pub(super) fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn mark(&self, now: Now, at: Duration) -> String {
+    pub(super) fn mark(&self, now: Now, at: Duration) -> String {
         let spinner = if self.unicode {
             ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧"]
         } else {
@@ -152,9 +152,14 @@ fn bar(state: &State, at: Duration, width: usize, look: &Look) -> String {
     if room < 4 {
         return fit(fits, width);
     }
-    let full = (fraction * room as f64).floor() as usize;
+    format!("{}  {fits}", blocks(fraction, room, look))
+}
+
+/// A bar of this many columns.
+pub(super) fn blocks(fraction: f64, room: usize, look: &Look) -> String {
+    let full = (fraction.clamp(0.0, 1.0) * room as f64).floor() as usize;
     let (on, off) = if look.unicode { ("█", "░") } else { ("#", ".") };
-    format!("{}{}  {fits}", look.paint("32", &on.repeat(full)), look.paint("2", &off.repeat(room - full)))
+    format!("{}{}", look.paint("32", &on.repeat(full)), look.paint("2", &off.repeat(room - full)))
 }
 
 /// The line an event leaves behind for good, if any.
@@ -194,12 +199,12 @@ fn size(bytes: u64) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Text in at most this many columns. Our words are of one column a character.
-fn fit(text: &str, width: usize) -> String {
+pub(super) fn fit(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

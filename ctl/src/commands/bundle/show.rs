@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
 use hz_bundle::manifest::roles_csv;
 use hz_bundle::{Entry, Kind, Manifest, Report, Role};
 use serde::Serialize;
+
+use crate::commands::table::{plain, right, trimmed};
 
 /// `hzctl bundle list`.
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ impl List {
 
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = plain_table(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
+        let mut table = plain(&["NAME", "VERSION", "LICENCE", "KIND", "SIZE", "OWN", "ROLES"]);
         for line in &self.components {
             table.add_row([
                 line.name.clone(),
@@ -120,14 +121,14 @@ pub fn component(component: &Entry, manifest: &Manifest) -> String {
     line("manifest", component.manifest.as_str());
     line("size", &bytes(component.size()));
     if !component.files.is_empty() {
-        let mut table = plain_table(&["FILE", "MODE", "SIZE", "SHA256"]);
+        let mut table = plain(&["FILE", "MODE", "SIZE", "SHA256"]);
         for file in &component.files {
             table.add_row([file.path.clone(), file.mode.clone(), bytes(file.size), file.sha256.clone()]);
         }
         right(&mut table, &[2]);
         text.push_str(&format!("\n{}\n", trimmed(&table)));
     }
-    let mut table = plain_table(&["BLOB", "SIZE", "PART", "ALSO IN"]);
+    let mut table = plain(&["BLOB", "SIZE", "PART", "ALSO IN"]);
     for blob in &component.blobs {
         let users = manifest.users_of(&blob.digest);
         let part = users
@@ -182,26 +183,4 @@ pub fn bytes(n: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
         _ => format!("{:.2} GB", n as f64 / 1e9),
     }
-}
-
-fn plain_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
-}
-
-fn right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-}
-
-fn trimmed(table: &Table) -> String {
-    table
-        .lines()
-        .map(|line| line.strip_prefix(" ").unwrap_or(&line).trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
 }
