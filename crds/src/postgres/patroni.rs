@@ -36,7 +36,9 @@ pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
         "primary_stop_timeout": 30,
         // While the API servers are away the primary goes on as long as it reaches every copy.
         "failsafe_mode": true,
-        "synchronous_mode": spec.synchronous != Synchronous::Off,
+        // Any copy may confirm a write, so that the loss of one copy holds up nothing; a new primary is the one that is
+        // furthest, and only if enough copies were asked to be sure of that.
+        "synchronous_mode": if spec.synchronous == Synchronous::Off { json!(false) } else { json!("quorum") },
         "synchronous_mode_strict": spec.synchronous == Synchronous::Strict,
         "synchronous_node_count": 1,
         "postgresql": {

@@ -2,7 +2,7 @@
 
 use kube::core::ResourceExt;
 
-use super::{Database, Inputs, PostgresInstance, SUPERUSER_KEY, owner_slot, system_secret};
+use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, owner_slot, system_secret};
 use crate::shared::digest;
 use crate::{Slot, Unfit};
 
@@ -46,6 +46,13 @@ pub fn provision(instance: &PostgresInstance, inputs: &Inputs) -> Result<Provisi
         sql: "REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC".into(),
         what: "keep tenants out of the databases postgres and template1".into(),
     }];
+    // Patroni looks there before it rewinds a copy; without it a copy that fell behind would copy everything anew.
+    statements.push(Statement {
+        database: "postgres".into(),
+        unless: Some(format!("SELECT 1 WHERE has_database_privilege('{REWIND}', 'postgres', 'CONNECT')")),
+        sql: format!("GRANT CONNECT ON DATABASE postgres TO {}", identifier(REWIND)),
+        what: "let Patroni rewind".into(),
+    });
     for database in &instance.spec.databases {
         statements.extend(database_statements(database, inputs.passwords.get(&owner_slot(&name, database))?));
     }

@@ -120,7 +120,7 @@ fn redundant(instance: &PostgresInstance, observed: &Observed, ready: i32) -> Ve
 }
 
 fn durable(instance: &PostgresInstance, observed: &Observed) -> Verdict {
-    let confirming = observed.confirming.join(", ");
+    let confirming = observed.confirming.join(" or ");
     match (instance.spec.synchronous, observed.confirming.is_empty()) {
         (Synchronous::Off, _) => Verdict::no("Asynchronous", "asked for: the last writes may be lost at a failover"),
         (Synchronous::Strict, false) | (Synchronous::Preferred, false) => {

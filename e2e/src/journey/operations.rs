@@ -57,7 +57,7 @@ fn operate(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<
 fn refused(scene: &Scene) -> Result<()> {
     for (args, says) in [
         (["db", "expand", "records", "--size", "1Gi"], "never shrinks"),
-        (["db", "switchover", "records", "--to", "records-9"], "records has no copy records-9"),
+        (["db", "switchover", "records", "--to", "records-9"], "has no copy"),
     ] {
         let out =
             scene.hzctl.command(&args).args(["-n", HOSPITAL, "--wait"]).output().context("failed to run hzctl")?;
