@@ -2,6 +2,7 @@
 
 mod appointments;
 mod broken;
+mod faults;
 pub mod imaging;
 mod operations;
 mod primary;
@@ -61,7 +62,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 13] = [
+const ALL: [Journey; 14] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -71,6 +72,7 @@ const ALL: [Journey; 13] = [
     Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "operations", from: From::Hospital, run: operations::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
+    Journey { name: "faults", from: From::Hospital, run: faults::run },
     Journey { name: "reset", from: From::Hospital, run: reset::run },
     Journey { name: "killed-and-resumed", from: From::Bare, run: resume::run },
     Journey { name: "host-breaks", from: From::Bare, run: broken::run },

@@ -228,6 +228,16 @@ impl Lab {
         self.answers(&host, BOOT)
     }
 
+    /// Stop a host in the midst of everything: it does nothing, and believes afterwards that no time has passed.
+    pub fn freeze(&self, host: &str) -> Result<()> {
+        output(&mut self.daemon.docker(["pause", &find(host)?.name])).map(drop)
+    }
+
+    /// Let a frozen host go on.
+    pub fn thaw(&self, host: &str) -> Result<()> {
+        output(&mut self.daemon.docker(["unpause", &find(host)?.name])).map(drop)
+    }
+
     /// Pull the network cable of a host, or put it back.
     pub fn cable(&self, host: &str, connected: bool) -> Result<()> {
         network::cable(&find(host)?, connected)
