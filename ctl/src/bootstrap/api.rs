@@ -312,8 +312,11 @@ pub fn node_look(node: &Node) -> NodeLook {
 
 /// An API call that failed. What the server refuses is permanent; what does not get through may pass.
 pub fn failed(act: &str, error: &kube::Error) -> Fault {
-    let mut cause = error.to_string();
-    let mut next = std::error::Error::source(error);
+    // What the server says is a sentence already; the rest of its answer would only repeat it.
+    let (mut cause, mut next) = match error {
+        kube::Error::Api(status) if !status.message.is_empty() => (status.message.clone(), None),
+        _ => (error.to_string(), std::error::Error::source(error)),
+    };
     while let Some(deeper) = next {
         cause = format!("{cause}: {deeper}");
         next = deeper.source();

@@ -17,8 +17,9 @@ use crate::{
 
 /// Patroni gives a silent primary up after 20 s, and Kubernetes calls a silent server lost after 40 s.
 const SILENCE: Duration = Duration::from_secs(50);
-/// How long the API servers and the operator are away.
-const AWAY: Duration = Duration::from_secs(300);
+/// How long the API servers and the operator are away, in seconds, if `HZ_E2E_AWAY` says nothing else: longer than
+/// Patroni and Kubernetes wait for anything.
+const AWAY: u64 = 60;
 const CONTROL_PLANES: [&str; 3] = ["cp-1", "cp-2", "cp-3"];
 
 /// Something that happens to the primary or to the server it runs on.
@@ -145,7 +146,8 @@ fn api_away(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result
             &format!("mv {manifest} /root/ && pkill -KILL -x kube-apiserver; pkill -KILL -x hz-operator; true"),
         )?;
     }
-    sleep(AWAY);
+    let away = std::env::var("HZ_E2E_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(AWAY);
+    sleep(Duration::from_secs(away));
     for server in CONTROL_PLANES {
         scene.lab.exec(server, &format!("mv /root/kube-apiserver.yaml {manifest}"))?;
     }
@@ -159,8 +161,7 @@ fn api_away(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result
         ensure!(after.contains(pod), "{} was replaced while nobody managed it", pod.0);
     }
     Ok(format!(
-        "API servers and operator away for {} s: {gap:.1} s without a write, whole again {:.0} s after their return",
-        AWAY.as_secs(),
+        "API servers and operator away for {away} s: {gap:.1} s without a write, whole again {:.0} s after their return",
         whole.elapsed().as_secs_f64()
     ))
 }
