@@ -95,9 +95,7 @@ pub struct Decision {
 
 impl Decision {
     fn of(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        message.truncate(message.floor_char_boundary(1024));
-        Self { phase, reason, message, progress: None, before: None, act: Act::Nothing }
+        Self { phase, reason, message: message.into(), progress: None, before: None, act: Act::Nothing }
     }
 
     fn refused(message: impl Into<String>) -> Self {

@@ -7,6 +7,9 @@ use super::{DataOperation, DataOperationStatus, Phase};
 use crate::conditions::{Conditions, READY, Verdict};
 use crate::shared::unobserved;
 
+/// The longest message that the definition takes.
+const LONGEST_MESSAGE: usize = 1024;
+
 /// The status after a decision. Of one that has ended nothing changes.
 pub fn status(operation: &DataOperation, decision: &Decision, now: Timestamp) -> DataOperationStatus {
     let before = operation.status.clone().unwrap_or_default();
@@ -14,6 +17,8 @@ pub fn status(operation: &DataOperation, decision: &Decision, now: Timestamp) ->
         return before;
     }
     let generation = operation.metadata.generation.unwrap_or_else(unobserved);
+    let mut message = decision.message.clone();
+    message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
     let verdict = match decision.phase {
         Phase::Succeeded => Verdict::yes(decision.reason, decision.message.clone()),
         _ => Verdict::no(decision.reason, decision.message.clone()),
@@ -25,7 +30,7 @@ pub fn status(operation: &DataOperation, decision: &Decision, now: Timestamp) ->
         conditions: Conditions::from(&before.conditions, generation, now).with(READY, verdict).into_vec(),
         phase: Some(decision.phase),
         progress: decision.progress.clone().or(before.progress),
-        message: Some(decision.message.clone()),
+        message: Some(message),
         start_time: if began { Some(second(now)) } else { before.start_time },
         completion_time: decision.phase.is_final().then(|| second(now)),
         before: decision.before.clone().or(before.before),

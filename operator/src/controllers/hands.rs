@@ -99,32 +99,76 @@ pub async fn make_way(ctx: &Context, namespace: &str, name: &str, wanted: &Amoun
     Err(Error::Leaving { kind: "StatefulSet", name: named() })
 }
 
-/// Asks for more room in a volume where it is; false if its storage class cannot do that. With `only_ask` nothing is
-/// changed.
+/// What came of asking for more room in a volume where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It grows.
+    Grows,
+    /// Volumes of its storage class cannot grow.
+    Cannot,
+    /// Something else is against it, such as a quota: no other way would lead there either.
+    Refused(String),
+}
+
+impl Growth {
+    /// "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support
+    /// resize" (Kubernetes' admission plugin `PersistentVolumeClaimResize`); a claim that is not bound cannot grow either,
+    /// and is refused as invalid.
+    fn refused(code: u16, message: &str) -> Option<Self> {
+        match code {
+            403 if message.contains("must support resize") => Some(Self::Cannot),
+            403 => Some(Self::Refused(message.to_owned())),
+            404 | 422 => Some(Self::Cannot),
+            _ => None,
+        }
+    }
+}
+
+/// Asks for more room in a volume where it is. With `only_ask` nothing is changed.
 pub async fn grow_in_place(
     ctx: &Context,
     namespace: &str,
     pod: &str,
     wanted: &Amount,
     only_ask: bool,
-) -> Result<bool, Error> {
+) -> Result<Growth, Error> {
     let claims = api(&ctx.engine.client, named("PersistentVolumeClaim"), Some(namespace));
     let patch = json!({ "spec": { "resources": { "requests": { "storage": wanted } } } });
     let params = PatchParams { dry_run: only_ask, ..PatchParams::default() };
     match claims.patch_metadata(&claim_of(pod), &params, &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(true),
-        // "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support
-        // resize"; a claim that is not bound cannot grow either.
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422) => {
-            tracing::debug!(namespace, pod, why = status.message, "the volume does not grow in place");
-            Ok(false)
+        Ok(_) => Ok(Growth::Grows),
+        Err(source) => {
+            let refused = match &source {
+                kube::Error::Api(status) => Growth::refused(status.code, &status.message),
+                _ => None,
+            };
+            let name = full_name(Some(namespace), &claim_of(pod));
+            refused.ok_or_else(|| Error::Apply { kind: "PersistentVolumeClaim", name, source: Box::new(source) })
         }
-        Err(source) => Err(Error::Apply {
-            kind: "PersistentVolumeClaim",
-            name: full_name(Some(namespace), &claim_of(pod)),
-            source: Box::new(source),
-        }),
     }
+}
+
+/// A volume that is thrown away must be sure of its successor: why a hospital's quota would not have it with `more`
+/// bytes than now, if so.
+pub fn over_quota(ctx: &Context, namespace: &str, more: i128) -> Option<String> {
+    let quotas = ctx.engine.world.select(named("ResourceQuota"), namespace, |_, _| true);
+    quotas.iter().find_map(|(_, seen)| exceeds(&seen.facts["status"], more))
+}
+
+/// Key of the room of all volumes in a quota.
+const STORAGE: &str = "requests.storage";
+
+fn exceeds(quota: &Value, more: i128) -> Option<String> {
+    let amount = |field: &str| quota[field][STORAGE].as_str().map(Amount::from);
+    let (hard, used) = (amount("hard")?, amount("used")?);
+    let after = used.units()? + more;
+    (after > hard.units()?).then(|| {
+        format!(
+            "the hospital's quota gives {hard} to volumes, {used} are taken, and this would take {} Mi more; no volume is \
+             thrown away that could not be made anew: raise spec.quota.storage of the Hospital first",
+            more >> 20
+        )
+    })
 }
 
 /// Changes the spec of a database or cache as an operation asks for it.
@@ -143,4 +187,29 @@ pub async fn ask_for(ctx: &Context, namespace: &str, target: &Target, spec: &Val
     targets.patch_metadata(&target.name, &params, &Patch::Merge(json!({ "spec": spec }))).await.map(drop).map_err(
         |source| Error::Apply { kind, name: full_name(Some(namespace), &target.name), source: Box::new(source) },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_cannot_grow_volumes_is_told_from_a_quota() {
+        let class = "persistentvolumeclaims \"data-records-0\" is forbidden: only dynamically provisioned pvc can be \
+                     resized and the storageclass that provisions the pvc must support resize";
+        assert_eq!(Growth::refused(403, class), Some(Growth::Cannot));
+        let quota = "persistentvolumeclaims \"data-records-0\" is forbidden: exceeded quota: hospital";
+        assert_eq!(Growth::refused(403, quota), Some(Growth::Refused(quota.to_owned())));
+        assert_eq!(Growth::refused(500, "boom"), None);
+    }
+
+    #[test]
+    fn a_volume_goes_only_when_the_quota_has_room_for_the_next() {
+        let quota = |hard: &str, used: &str| json!({ "hard": { STORAGE: hard }, "used": { STORAGE: used } });
+        assert_eq!(exceeds(&quota("10Gi", "9Gi"), 1 << 30), None);
+        let why = exceeds(&quota("10Gi", "9Gi"), (1 << 30) + 1).unwrap();
+        assert!(why.contains("10Gi") && why.contains("spec.quota.storage"), "{why}");
+        assert!(exceeds(&quota("8Gi", "9Gi"), 0).is_some(), "it was lowered below what is used");
+        assert_eq!(exceeds(&json!({ "hard": { "pods": "5" } }), 1), None, "no limit");
+    }
 }

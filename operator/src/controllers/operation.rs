@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hz_crds::Timestamp;
 use hz_crds::cache::{CacheInstance, SENTINEL_PORT, auth_secret};
-use hz_crds::operation::decide::{Act, CopySeen, Seen, TargetSeen, decide};
+use hz_crds::operation::decide::{Act, CopySeen, Decision, Seen, TargetSeen, decide};
 use hz_crds::operation::{self, Action, DataOperation, Phase, Target, TargetKind, status};
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_crds::postgres::{PostgresInstance, Synchronous};
@@ -14,6 +14,7 @@ use hz_crds::{Slot, cache, conditions, postgres};
 use kube::ResourceExt;
 use serde_json::json;
 
+use super::hands::Growth;
 use super::{Context, copies, hands};
 use crate::engine::Error;
 use crate::engine::run::{Next, find, in_namespace};
@@ -38,24 +39,44 @@ pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Resu
     let (held, seen) = look(&operation, &namespace, &ctx).await?;
     let now = Timestamp::now();
     let Some(decision) = decide(&operation, &seen, now) else { return Ok(Next::OnChange) };
-    let status = status(&operation, &decision, now);
-    let reported = ctx.engine.reporter.report(&operation, &status).await?;
-    if reported {
-        // The target names the operation that is at work on it, and whoever is next hears that this one ended.
-        ctx.engine.world.nudge(target.kind.word(), Some(&namespace), &target.name);
+    let phase = decision.phase;
+    // What is tried again says already why it failed, and keeps saying so until it succeeds.
+    let said = operation.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
+    let again = decision.act != Act::Nothing && said.starts_with(&format!("{}: ", decision.message));
+    if !again {
+        tell(&ctx, &namespace, &operation, &decision, now).await?;
     }
-    if decision.phase.is_final() {
-        tracing::info!(operation = operation.name_any(), phase = decision.phase.word(), "ended");
+    if phase.is_final() {
+        tracing::info!(operation = operation.name_any(), phase = phase.word(), "ended");
         return Ok(Next::OnChange);
     }
     if decision.act != Act::Nothing {
         tracing::info!(operation = operation.name_any(), step = decision.message, "working");
-        if let Err(error) = act(&ctx, &namespace, &target, held.as_ref(), decision.act).await {
-            tracing::warn!(operation = operation.name_any(), %error, "a step failed and is tried again");
+        if let Err(error) = act(&ctx, &namespace, &target, held.as_ref(), decision.act.clone()).await {
+            tracing::warn!(operation = operation.name_any(), error, "a step failed and is tried again");
+            let stuck = Decision { message: format!("{}: {error}", decision.message), ..decision };
+            let operation = ctx.engine.reporter.freshened(&operation);
+            tell(&ctx, &namespace, &operation, &stuck, now).await?;
             return Ok(Next::Retry);
         }
     }
-    Ok(if decision.phase == Phase::Running { Next::Soon } else { Next::Retry })
+    Ok(if phase == Phase::Running { Next::Soon } else { Next::Retry })
+}
+
+/// Writes down where an operation stands. The target names the operation that is at work on it, and whoever is next
+/// hears when this one ended.
+async fn tell(
+    ctx: &Context,
+    namespace: &str,
+    operation: &DataOperation,
+    decision: &Decision,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if ctx.engine.reporter.report(operation, &status(operation, decision, now)).await? {
+        let target = &operation.spec.target;
+        ctx.engine.world.nudge(target.kind.word(), Some(namespace), &target.name);
+    }
+    Ok(())
 }
 
 /// The operation that has its turn on a target: `None` when nothing is to be done to it.
@@ -152,7 +173,7 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
 /// Whether the storage class lets volumes grow, asked without changing one.
 async fn grows(copies: &[CopySeen], size: Option<&Amount>, namespace: &str, ctx: &Context) -> Result<bool, Error> {
     let (Some(first), Some(size)) = (copies.first(), size) else { return Ok(false) };
-    hands::grow_in_place(ctx, namespace, &first.copy.name, size, true).await
+    Ok(hands::grow_in_place(ctx, namespace, &first.copy.name, size, true).await? == Growth::Grows)
 }
 
 /// What the target's own controller says it is doing for what its spec asks.
@@ -165,6 +186,7 @@ async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held
     let said = |error: Error| error.to_string();
     match (act, held) {
         (Act::Nothing, _) => Ok(()),
+        (Act::Replace { volume: Some(_), .. }, _) if let Some(why) = hands::over_quota(ctx, namespace, 0) => Err(why),
         (Act::Replace { name, pod, volume }, _) => {
             hands::replace(ctx, namespace, &name, &pod, volume.as_deref()).await.map_err(said)
         }

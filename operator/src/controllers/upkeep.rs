@@ -5,6 +5,7 @@ use hz_crds::operation::moves::{self, Copy, Move, Replace, Rules};
 use hz_crds::quantity::Amount;
 use hz_crds::shared::Settings;
 
+use super::hands::Growth;
 use super::{Context, hands};
 use crate::engine::Error;
 
@@ -17,6 +18,12 @@ pub fn is_due(copies: &[CopySeen], room: Option<&Amount>) -> bool {
 fn is_small(seen: &CopySeen, room: Option<&Amount>) -> bool {
     let (Some((_, there)), Some(wanted)) = (&seen.volume, room) else { return false };
     there.units() < wanted.units()
+}
+
+/// Bytes that a copy lacks.
+fn growth(seen: &CopySeen, room: Option<&Amount>) -> i128 {
+    let there = seen.volume.as_ref().and_then(|(_, there)| there.units()).unwrap_or_default();
+    room.and_then(Amount::units).map_or(0, |wanted| (wanted - there).max(0))
 }
 
 /// What came of a look: what is said of it, and a handover that is to be done by whoever knows how.
@@ -40,10 +47,10 @@ pub async fn carry_out(
     for seen in copies {
         let mut replace = seen.stale.then_some(Replace::Pod);
         if let Some(wanted) = room.filter(|_| is_small(seen, room)) {
-            if hands::grow_in_place(ctx, namespace, &seen.copy.name, wanted, false).await? {
-                growing = Some(format!("the volume of {} grows to {wanted}", seen.copy.name));
-            } else {
-                replace = Some(Replace::Disk);
+            match hands::grow_in_place(ctx, namespace, &seen.copy.name, wanted, false).await? {
+                Growth::Grows => growing = Some(format!("the volume of {} grows to {wanted}", seen.copy.name)),
+                Growth::Cannot => replace = Some(Replace::Disk),
+                Growth::Refused(why) => return Ok(Looked::Said(Settings::Failed(why))),
             }
         }
         marked.push(Copy { replace, ..seen.copy.clone() });
@@ -59,6 +66,11 @@ pub async fn carry_out(
         Move::Done | Move::Wait(_) => {}
         Move::Replace(name, what) => {
             if let Some(seen) = copies.iter().find(|seen| seen.copy.name == name) {
+                if what == Replace::Disk
+                    && let Some(why) = hands::over_quota(ctx, namespace, growth(seen, room))
+                {
+                    return Ok(Looked::Said(Settings::Failed(why)));
+                }
                 let volume = seen.volume.as_ref().filter(|_| what == Replace::Disk).map(|(uid, _)| uid.as_str());
                 tracing::info!(namespace, step = said, "replacing a copy");
                 hands::replace(ctx, namespace, &name, &seen.pod, volume).await?;
