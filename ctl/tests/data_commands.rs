@@ -96,7 +96,7 @@ fn what_is_asked_for_becomes_an_operation() {
         made["spec"],
         json!({
             "target": { "kind": "PostgresInstance", "name": "records" },
-            "action": "Switchover", "candidate": "records-0", "deadlineSeconds": 60, "cancel": false,
+            "action": "Switchover", "candidate": "records-0", "deadlineSeconds": 60, "ttlSecondsAfterFinished": 604_800, "cancel": false,
         })
     );
     let text = ask(&server, site.path(), &["db", "restart", "records"]);

@@ -9,7 +9,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use status::status;
+pub use status::{expires, status};
 pub use types::*;
 
 use kube::core::ResourceExt;

@@ -1,6 +1,6 @@
 //! What the platform says of an operation.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::decide::Decision;
 use super::{DataOperation, DataOperationStatus, Phase};
@@ -9,6 +9,13 @@ use crate::shared::unobserved;
 
 /// The longest message that the definition takes.
 const LONGEST_MESSAGE: usize = 1024;
+
+/// When an operation that has ended is to be removed.
+pub fn expires(operation: &DataOperation) -> Option<Timestamp> {
+    let status = operation.status.as_ref().filter(|status| status.phase.is_some_and(Phase::is_final))?;
+    let ended: Timestamp = status.completion_time.as_ref()?.parse().ok()?;
+    ended.checked_add(SignedDuration::from_secs(i64::from(operation.spec.ttl_seconds_after_finished))).ok()
+}
 
 /// The status after a decision. Of one that has ended nothing changes.
 pub fn status(operation: &DataOperation, decision: &Decision, now: Timestamp) -> DataOperationStatus {

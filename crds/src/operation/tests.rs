@@ -312,6 +312,17 @@ fn how_it_ended_never_changes() {
 }
 
 #[test]
+fn it_is_removed_a_while_after_its_end_and_never_before() {
+    let mut restart = operation(json!({ "action": "Restart", "ttlSecondsAfterFinished": 60 }));
+    assert_eq!(expires(&restart), None);
+    pass(&mut restart, &three(), noon());
+    assert_eq!(expires(&restart), None, "it runs");
+    restart.spec.cancel = true;
+    pass(&mut restart, &three(), noon());
+    assert_eq!(expires(&restart), Some(at("12:01:00")));
+}
+
+#[test]
 fn what_runs_goes_on_and_then_the_oldest_is_next() {
     let made = |name: &str, clock: &str, phase: Option<Phase>| {
         let mut made = operation(json!({ "action": "Restart" }));

@@ -53,7 +53,7 @@ use crate::shared::unobserved;
     ),
     validation = (
         "self.action == oldSelf.action && self.target == oldSelf.target && self.deadlineSeconds == oldSelf.deadlineSeconds && has(self.instances) == has(oldSelf.instances) && (!has(self.instances) || self.instances == oldSelf.instances) && has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size) && has(self.member) == has(oldSelf.member) && (!has(self.member) || self.member == oldSelf.member) && has(self.candidate) == has(oldSelf.candidate) && (!has(self.candidate) || self.candidate == oldSelf.candidate)",
-        "an operation cannot become another: only cancel may change; make a new one"
+        "an operation cannot become another: only cancel and ttlSecondsAfterFinished may change; make a new one"
     ),
     validation = ("!oldSelf.cancel || self.cancel", "what was cancelled stays cancelled; make a new operation")
 )]
@@ -90,6 +90,11 @@ pub struct DataOperationSpec {
     #[serde(default = "half_an_hour")]
     #[schemars(range(min = 30, max = 86400))]
     pub deadline_seconds: i32,
+
+    /// Seconds after its end at which the object is removed, with the record of how it ended. Default: a week.
+    #[serde(default = "a_week")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: i32,
 
     /// Begin no further step. An operation that had nothing left to do succeeds all the same.
     #[serde(default)]
@@ -269,6 +274,11 @@ impl Default for DataOperationStatus {
 
 fn half_an_hour() -> i32 {
     1800
+}
+
+/// Seconds in a week.
+pub fn a_week() -> i32 {
+    604_800
 }
 
 fn optional_phase(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

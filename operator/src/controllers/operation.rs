@@ -11,7 +11,8 @@ use hz_crds::postgres::{PostgresInstance, Synchronous};
 use hz_crds::quantity::Amount;
 use hz_crds::shared::CONFIGURED;
 use hz_crds::{Slot, cache, conditions, postgres};
-use kube::ResourceExt;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::hands::Growth;
@@ -30,6 +31,9 @@ enum Held {
 pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Result<Next, Error> {
     let namespace = operation.namespace().unwrap_or_default();
     let target = operation.spec.target.clone();
+    if let Some(at) = operation::expires(&operation) {
+        return expire(&operation, at, &namespace, &ctx).await;
+    }
     let _turn = ctx.turns.of(&namespace, &target).await;
     // What was written while we waited for our turn counts.
     let operation = ctx.engine.reporter.freshened(&*operation);
@@ -48,7 +52,7 @@ pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Resu
     }
     if phase.is_final() {
         tracing::info!(operation = operation.name_any(), phase = phase.word(), "ended");
-        return Ok(Next::OnChange);
+        return Ok(Next::OnChange); // its own status wakes us, and is looked at for when it expires
     }
     if decision.act != Act::Nothing {
         tracing::info!(operation = operation.name_any(), step = decision.message, "working");
@@ -61,6 +65,24 @@ pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Resu
         }
     }
     Ok(if phase == Phase::Running { Next::Soon } else { Next::Retry })
+}
+
+/// Removes an operation whose time after its end is over; else looks again then.
+async fn expire(operation: &DataOperation, at: Timestamp, namespace: &str, ctx: &Context) -> Result<Next, Error> {
+    let left = at.duration_since(Timestamp::now());
+    if left.is_positive() {
+        return Ok(Next::After(left.unsigned_abs()));
+    }
+    let name = operation.name_any();
+    tracing::info!(operation = name, "removed some time after its end");
+    match Api::<DataOperation>::namespaced(ctx.engine.client.clone(), namespace)
+        .delete(&name, &DeleteParams::default())
+        .await
+    {
+        Ok(_) => Ok(Next::OnChange),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Next::OnChange),
+        Err(source) => Err(Error::Delete { kind: "DataOperation", name, source: Box::new(source) }),
+    }
 }
 
 /// Writes down where an operation stands. The target names the operation that is at work on it, and whoever is next

@@ -56,6 +56,11 @@ async fn operations_take_turns_and_how_one_ended_stands() {
     // Its target goes while it works.
     lab.delete("PostgresInstance", Some(HOSPITAL), "records").await;
     until(&lab, "restart", "Failed", "records is gone").await;
+    order(&lab, "short", json!({ "action": "Restart", "ttlSecondsAfterFinished": 1 })).await;
+    eventually("it is removed after its end", || async {
+        lab.get("DataOperation", Some(HOSPITAL), "short").await.is_none().then_some(())
+    })
+    .await;
     let same = lab.get("DataOperation", Some(HOSPITAL), "grow").await.unwrap();
     assert_eq!(same["status"], ended["status"], "an end that changed");
 }

@@ -267,12 +267,17 @@ fn later() -> Vec<(Value, Case)> {
             ),
         ),
         operation(
-            "only cancel may change",
+            "only cancel and ttlSecondsAfterFinished may change",
             json!({"action": "Rebuild", "member": "records-1"}),
             json!({"member": "records-2"}),
             json!({"cancel": true}),
         ),
-        operation("only cancel may change", json!({}), json!({"target": {"name": "other"}}), json!({"cancel": false})),
+        operation(
+            "only cancel and ttlSecondsAfterFinished may change",
+            json!({}),
+            json!({"target": {"name": "other"}}),
+            json!({"ttlSecondsAfterFinished": 60}),
+        ),
         operation("stays cancelled", json!({"cancel": true}), json!({"cancel": false}), json!({"cancel": true})),
     ]
 }

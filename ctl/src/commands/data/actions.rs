@@ -1,6 +1,6 @@
 //! What can be asked of a database or cache: each becomes a DataOperation, which the operator does.
 
-use hz_crds::operation::{Action, DataOperation, DataOperationSpec, Target};
+use hz_crds::operation::{Action, DataOperation, DataOperationSpec, Target, a_week};
 use hz_crds::quantity::Amount;
 use hz_crds::shared::PodSeen;
 use kube::api::{Api, PostParams};
@@ -202,6 +202,7 @@ fn operation(sort: &Sort, place: &Place, action: Action, wish: Wish, deadline: i
         member: wish.member,
         candidate: wish.candidate,
         deadline_seconds: deadline,
+        ttl_seconds_after_finished: a_week(),
         cancel: false,
     };
     let mut operation = DataOperation::new(&name, spec);
@@ -234,6 +235,7 @@ mod tests {
                     "action": "Scale",
                     "instances": 5,
                     "deadlineSeconds": 60,
+                    "ttlSecondsAfterFinished": 604_800,
                     "cancel": false,
                 },
             })
