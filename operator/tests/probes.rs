@@ -128,10 +128,15 @@ async fn a_real_postgresql_answers_is_provisioned_twice_and_tells_strangers_apar
     };
     let inputs = hz_crds::postgres::Inputs { passwords: passwords("secret2"), ..Default::default() };
     let wanted = hz_crds::postgres::provision(&instance, &inputs).unwrap();
+    // Patroni makes it before a server takes its first write.
+    let patronis = statement("postgres", None, "CREATE ROLE rewinder LOGIN PASSWORD 'secret4'", "make Patroni's role");
+    OverTcp.provision(&admin, &[patronis]).await.unwrap();
     for _ in 0..2 {
         OverTcp.provision(&admin, &wanted.statements).await.unwrap();
     }
     assert_eq!(OverTcp.select_one(&owner).await, Ok(vec![]));
+    let rewinder = target("postgres", "rewinder", "secret4");
+    assert_eq!(OverTcp.select_one(&rewinder).await, Ok(vec![]), "or Patroni could never rewind a copy");
     assert!(
         matches!(
             OverTcp.select_one(&target("postgres", "findings", "secret2")).await,
