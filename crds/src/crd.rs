@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::core::{CustomResourceExt, ResourceExt};
 use serde_json::json;
 
+use crate::backup::{Backup, BackupPlan, Restore, RestoreDrill};
 use crate::cache::CacheInstance;
 use crate::hospital::Hospital;
 use crate::operation::DataOperation;
@@ -15,10 +16,18 @@ use crate::shared::unobserved;
 
 /// Every kind. A new kind is one line here.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![Hospital::crd(), PostgresInstance::crd(), CacheInstance::crd(), MedicalService::crd(), DataOperation::crd()]
-        .into_iter()
-        .map(finished)
-        .collect()
+    let kinds = [
+        Hospital::crd(),
+        PostgresInstance::crd(),
+        CacheInstance::crd(),
+        MedicalService::crd(),
+        DataOperation::crd(),
+        BackupPlan::crd(),
+        Backup::crd(),
+        Restore::crd(),
+        RestoreDrill::crd(),
+    ];
+    kinds.into_iter().map(finished).collect()
 }
 
 /// Every definition as a manifest: file name and text.

@@ -3,6 +3,7 @@
 //! Everything here is pure: no client, clock, randomness or environment. The operator gathers what a
 //! decision needs (`Inputs`, `Observed`, `Platform`), asks `desired` and `status`, and does the writing.
 
+pub mod backup;
 pub mod cache;
 pub mod certificates;
 pub mod conditions;

@@ -33,7 +33,7 @@ pub fn foreign(api_version: &str, kind: &str, name: impl Into<String>, body: Val
     }
 }
 
-/// The value without the nulls in its maps.
+/// The value without the nulls in its maps and lists.
 pub fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -42,7 +42,7 @@ pub fn without_nulls(value: Value) -> Value {
             .map(|(key, value)| (key, without_nulls(value)))
             .collect::<serde_json::Map<_, _>>()
             .into(),
-        Value::Array(list) => list.into_iter().map(without_nulls).collect::<Vec<_>>().into(),
+        Value::Array(list) => list.into_iter().filter(|value| !value.is_null()).map(without_nulls).collect::<Vec<_>>().into(),
         other => other,
     }
 }

@@ -11,7 +11,16 @@ use crate::labels::GROUP;
 use crate::object::{DynamicObject, object};
 
 /// Our kinds inside a namespace.
-pub const TENANT_KINDS: [&str; 4] = ["postgresinstances", "cacheinstances", "medicalservices", "dataoperations"];
+pub const TENANT_KINDS: [&str; 8] = [
+    "postgresinstances",
+    "cacheinstances",
+    "medicalservices",
+    "dataoperations",
+    "backupplans",
+    "backups",
+    "restores",
+    "restoredrills",
+];
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -44,6 +53,7 @@ pub fn operator_in_namespace() -> Vec<PolicyRule> {
         rule("events.k8s.io", &["events"], &["get", "list", "watch", "create", "patch"]),
         rule("apps", &["deployments", "statefulsets"], &WRITE),
         rule("apps", &["replicasets"], &READ),
+        rule("batch", &["jobs"], &WRITE),
         rule("policy", &["poddisruptionbudgets"], &WRITE),
         rule("networking.k8s.io", &["networkpolicies"], &WRITE),
         rule("gateway.networking.k8s.io", &["httproutes"], &WRITE),
@@ -66,6 +76,7 @@ pub fn hospital_admin() -> Vec<PolicyRule> {
         rule("", &["pods/log"], &["get"]),
         rule("events.k8s.io", &["events"], &READ),
         rule("apps", &["deployments", "statefulsets", "replicasets"], &READ),
+        rule("batch", &["jobs"], &READ),
         rule("gateway.networking.k8s.io", &["httproutes"], &READ),
     ]
 }

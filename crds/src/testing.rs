@@ -60,6 +60,7 @@ pub fn refuse_unknown_fields(plan: &Plan) {
             "PodDisruptionBudget" => through::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(object),
             "StatefulSet" => through::<k8s_openapi::api::apps::v1::StatefulSet>(object),
             "Deployment" => through::<k8s_openapi::api::apps::v1::Deployment>(object),
+            "Job" => through::<k8s_openapi::api::batch::v1::Job>(object),
             "HTTPRoute" => continue,
             other => panic!("the test does not know the kind {other} yet"),
         };

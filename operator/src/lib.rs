@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use hz_crds::Platform;
+use hz_crds::backup::{Backup, BackupPlan, Restore, RestoreDrill};
 use hz_crds::cache::CacheInstance;
 use hz_crds::hospital::Hospital;
 use hz_crds::labels::namespace_of;
@@ -64,12 +65,20 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     let caches = Controller::<CacheInstance>::new(&engine, "CacheInstance", AT_ONCE);
     let services = Controller::<MedicalService>::new(&engine, "MedicalService", AT_ONCE);
     let operations = Controller::<DataOperation>::new(&engine, "DataOperation", AT_ONCE);
+    let plans = Controller::<BackupPlan>::new(&engine, "BackupPlan", AT_ONCE);
+    let backups = Controller::<Backup>::new(&engine, "Backup", AT_ONCE);
+    let restores = Controller::<Restore>::new(&engine, "Restore", AT_ONCE);
+    let drills = Controller::<RestoreDrill>::new(&engine, "RestoreDrill", AT_ONCE);
     let all = All {
         hospitals: hospitals.objects(),
         databases: databases.objects(),
         caches: caches.objects(),
         services: services.objects(),
         operations: operations.objects(),
+        plans: plans.objects(),
+        backups: backups.objects(),
+        restores: restores.objects(),
+        drills: drills.objects(),
     };
     let ctx = Arc::new(Context {
         engine: Arc::clone(&engine),
@@ -82,6 +91,10 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         databases: all.databases.clone(),
         caches: all.caches.clone(),
         operations: all.operations.clone(),
+        plans: all.plans.clone(),
+        backups: all.backups.clone(),
+        restores: all.restores.clone(),
+        drills: all.drills.clone(),
     });
 
     // Everything below ends when this future is dropped: a replica that lost the lease must fall silent at once.
@@ -105,6 +118,7 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         let touched = move |engine: &Engine, ns: &str, name: &str| {
             all.nudge_users(&engine.world, ns, Uses::Database(name));
             all.nudge_operations(&engine.world, ns, TargetKind::PostgresInstance, name);
+            all.nudge_backups(&engine.world, ns, Backups::Of(name));
         };
         tasks.spawn(databases.run(move |object| controllers::postgres::reconcile(object, Arc::clone(&ctx)), touched));
     }
@@ -126,6 +140,27 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         let touched = move |engine: &Engine, ns: &str, name: &str| all.nudge_target(&engine.world, ns, name);
         tasks.spawn(operations.run(move |object| controllers::operation::reconcile(object, Arc::clone(&ctx)), touched));
     }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, name: &str| {
+            all.nudge_backups(&engine.world, ns, Backups::By(name));
+        };
+        tasks.spawn(plans.run(move |object| controllers::backup_plan::reconcile(object, Arc::clone(&ctx)), touched));
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, _: &str| all.nudge_backups(&engine.world, ns, Backups::Made);
+        tasks.spawn(backups.run(move |object| controllers::backup::reconcile(object, Arc::clone(&ctx)), touched));
+    }
+    {
+        let ctx = Arc::clone(&ctx);
+        tasks.spawn(restores.run(move |object| controllers::restore::reconcile(object, Arc::clone(&ctx)), |_, _, _| {}));
+    }
+    {
+        let (ctx, all) = (Arc::clone(&ctx), all.clone());
+        let touched = move |engine: &Engine, ns: &str, _: &str| all.nudge_backups(&engine.world, ns, Backups::Drilled);
+        tasks.spawn(drills.run(move |object| controllers::drill::reconcile(object, Arc::clone(&ctx)), touched));
+    }
     // Controllers never end by themselves; a panic in one must end all, so that a fresh process starts over.
     let ended = tasks.join_next().await;
     drop(watches);
@@ -140,6 +175,22 @@ struct All {
     caches: Objects<CacheInstance>,
     services: Objects<MedicalService>,
     operations: Objects<DataOperation>,
+    plans: Objects<BackupPlan>,
+    backups: Objects<Backup>,
+    restores: Objects<Restore>,
+    drills: Objects<RestoreDrill>,
+}
+
+/// What changed about backups.
+enum Backups<'a> {
+    /// A database.
+    Of(&'a str),
+    /// A plan.
+    By(&'a str),
+    /// A backup.
+    Made,
+    /// A drill.
+    Drilled,
 }
 
 /// What a service may use.
@@ -176,6 +227,34 @@ impl All {
             if target.kind == kind && target.name == name && !ended {
                 world.nudge("DataOperation", Some(namespace), &operation.name_any());
             }
+        }
+    }
+
+    /// Plans, backups, restores and drills look again when what they wait for has changed.
+    fn nudge_backups(&self, world: &World, namespace: &str, what: Backups<'_>) {
+        let nudge = |kind: &str, name: &str| world.nudge(kind, Some(namespace), name);
+        let plans = in_namespace(&self.plans, namespace);
+        match what {
+            Backups::Of(database) => {
+                plans.iter().filter(|p| p.spec.instance == database).for_each(|p| nudge("BackupPlan", &p.name_any()));
+                let restores = in_namespace(&self.restores, namespace);
+                restores.iter().filter(|r| r.spec.instance == database).for_each(|r| nudge("Restore", &r.name_any()));
+            }
+            Backups::By(plan) => {
+                plans.iter().filter(|p| p.name_any() == plan).for_each(|p| nudge("PostgresInstance", &p.spec.instance));
+                let backups = in_namespace(&self.backups, namespace);
+                let open = backups.iter().filter(|backup| {
+                    let ended = backup.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+                    backup.spec.plan == plan && !ended
+                });
+                open.for_each(|backup| nudge("Backup", &backup.name_any()));
+            }
+            Backups::Made => {
+                plans.iter().for_each(|plan| nudge("BackupPlan", &plan.name_any()));
+                let drills = in_namespace(&self.drills, namespace);
+                drills.iter().for_each(|drill| nudge("RestoreDrill", &drill.name_any()));
+            }
+            Backups::Drilled => plans.iter().for_each(|plan| nudge("BackupPlan", &plan.name_any())),
         }
     }
 

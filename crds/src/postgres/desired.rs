@@ -17,12 +17,13 @@ use super::{
 use crate::object::{DynamicObject, object};
 use crate::quantity::Amount;
 use crate::shared::digest;
-use crate::{Plan, Platform, Unfit, labels, network, pod, rbac};
+use crate::object::without_nulls;
+use crate::{Plan, Platform, Unfit, backup, labels, network, pod, rbac};
 
 /// Word for it in labels.
 pub const APP: &str = "postgres";
 /// User in the image.
-const USER: i64 = 10002;
+pub(crate) const USER: i64 = 10002;
 /// The most copies the schema takes; names of their pods are known before they exist.
 const MOST_INSTANCES: i32 = 7;
 
@@ -78,6 +79,11 @@ fn patroni_rules(name: &str) -> Vec<k8s_openapi::api::rbac::v1::PolicyRule> {
         rbac::rule("", &["pods"], &["get", "list", "watch"]),
         rbac::named_rule("", &["pods"], pods, &["update", "patch"]),
     ]
+}
+
+/// A volume from a Secret that may not be there, or not yet.
+fn optional(name: &str, secret: &str) -> Value {
+    json!({ "name": name, "secret": { "secretName": secret, "optional": true, "defaultMode": 0o440 } })
 }
 
 /// An instance under the names its objects go by.
@@ -162,13 +168,15 @@ impl Server<'_> {
     fn wall(&self, platform: &Platform) -> DynamicObject {
         let own = network::pods(&self.selector());
         let bound = network::pods(&labels::map([(&labels::may_use(APP, self.name), "true")]));
+        let mut doors =
+            vec![network::from(vec![own.clone(), network::operator(platform)], network::tcp([PORT, REST_PORT]))];
+        if !self.spec.sealed {
+            doors.insert(0, network::from(vec![bound], network::tcp([PORT])));
+        }
         network::wall(
             self.name,
             &self.selector(),
-            vec![
-                network::from(vec![bound], network::tcp([PORT])),
-                network::from(vec![own.clone(), network::operator(platform)], network::tcp([PORT, REST_PORT])),
-            ],
+            doors,
             vec![network::to(vec![own], network::tcp([PORT, REST_PORT])), network::to_api(platform)],
         )
     }
@@ -178,7 +186,13 @@ impl Server<'_> {
         let file = serde_json::to_string_pretty(&patroni::file(self.name, self.spec)).expect("a value is plain data");
         object::<ConfigMap>(
             self.configuration_name(),
-            json!({ "data": { "patroni.yml": file, "take_over.py": patroni::TAKE_OVER } }),
+            json!({ "data": {
+                "patroni.yml": file,
+                "take_over.py": patroni::TAKE_OVER,
+                "archive.sh": backup::ARCHIVE,
+                "server.sh": backup::SERVE,
+                "restore.py": self.spec.restore_from.as_ref().map(|_| backup::RESTORE),
+            } }),
         )
     }
 
@@ -210,8 +224,12 @@ impl Server<'_> {
         if let Some(file) = file.as_object_mut() {
             file.remove("bootstrap");
         }
-        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes()]);
-        json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16] } })
+        if let Some(from) = &self.spec.restore_from {
+            labels.insert(backup::SOURCE.into(), from.plan.clone());
+        }
+        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes()]);
+        let container = "kubectl.kubernetes.io/default-container";
+        json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16], container: "postgres" } })
     }
 
     fn pod(&self, platform: &Platform) -> Value {
@@ -226,18 +244,42 @@ impl Server<'_> {
             "terminationGracePeriodSeconds": 120,
             "affinity": pod::apart(&self.selector(), &platform.spread_over),
             "tolerations": pod::steadfast(),
-            "containers": [self.container(platform)],
-            "volumes": [
+            "containers": [self.container(platform), self.backups(platform)],
+            "volumes": without_nulls(json!([
                 { "name": "configuration", "configMap": { "name": self.configuration_name() } },
+                // There whenever a plan for backups is, without a restart.
+                optional("backup", &backup::configuration_secret(self.name)),
+                self.spec.restore_from.as_ref().map(|from| optional("source", &backup::source_secret(&from.plan))),
                 pod::scratch("sockets", &Amount::from("16Mi")),
                 pod::scratch("tmp", &Amount::from("64Mi")),
                 // Parallel queries share memory here; the 64 MiB that containers get are soon full.
                 { "name": "shared-memory", "emptyDir": { "medium": "Memory", "sizeLimit": quarter.to_string() } },
+            ])),
+        })
+    }
+
+    /// What serves backups: beside PostgreSQL, whose socket and files it needs.
+    fn backups(&self, platform: &Platform) -> Value {
+        json!({
+            "name": "backup",
+            "image": platform.images.postgres,
+            "imagePullPolicy": pod::PULL,
+            "command": ["sh", format!("{FOLDER}/server.sh")],
+            "ports": [{ "name": "backup", "containerPort": backup::conf::PORT, "protocol": "TCP" }],
+            "resources": pod::resources(&Amount::from("10m"), &Amount::from("24Mi"), &Amount::from("256Mi")),
+            "securityContext": pod::locked(),
+            "volumeMounts": [
+                { "name": "configuration", "mountPath": FOLDER, "readOnly": true },
+                { "name": "backup", "mountPath": backup::conf::FOLDER, "readOnly": true },
+                { "name": "data", "mountPath": VOLUME },
+                { "name": "sockets", "mountPath": "/var/run/postgresql" },
+                { "name": "tmp", "mountPath": "/tmp" },
             ],
         })
     }
 
     fn container(&self, platform: &Platform) -> Value {
+        let source = self.spec.restore_from.as_ref();
         let rest = |path: &str| json!({ "path": path, "port": "patroni", "scheme": "HTTP" });
         json!({
             "name": "postgres",
@@ -256,13 +298,15 @@ impl Server<'_> {
             },
             "resources": pod::resources_of(&self.spec.resources),
             "securityContext": pod::locked(),
-            "volumeMounts": [
+            "volumeMounts": without_nulls(json!([
                 { "name": "configuration", "mountPath": FOLDER, "readOnly": true },
+                { "name": "backup", "mountPath": backup::conf::FOLDER, "readOnly": true },
+                source.map(|_| json!({ "name": "source", "mountPath": backup::conf::SOURCE_FOLDER, "readOnly": true })),
                 { "name": "data", "mountPath": VOLUME },
                 { "name": "sockets", "mountPath": "/var/run/postgresql" },
                 { "name": "tmp", "mountPath": "/tmp" },
                 { "name": "shared-memory", "mountPath": "/dev/shm" },
-            ],
+            ])),
         })
     }
 

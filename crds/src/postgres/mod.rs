@@ -12,6 +12,7 @@ mod types;
 mod tests;
 
 pub use crate::shared::{CONFIGURED, Settings};
+pub(crate) use desired::USER;
 pub use desired::{APP, desired};
 pub use sql::{Provision, Statement, provision};
 pub use status::status;
@@ -50,8 +51,23 @@ pub struct Observed {
     pub settings: Settings,
     /// The operation that is at work on it.
     pub operation: Option<String>,
+    /// How its backups are; nothing if no plan is for it.
+    pub backups: Option<BackupsSeen>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
+}
+
+/// What the plan for the backups of an instance says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupsSeen {
+    /// Name of the plan.
+    pub plan: String,
+    /// Its `BackupHealthy`: whether it holds (nothing: unknown), and why.
+    pub healthy: (Option<bool>, String),
+    /// When the last backup was complete.
+    pub last: Option<String>,
+    /// When a drill last proved it.
+    pub proved: Option<String>,
 }
 
 /// What came of writing databases and owners into the server.

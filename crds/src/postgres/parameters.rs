@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::PostgresInstanceSpec;
+use super::patroni::FOLDER;
 use crate::Unfit;
 
 /// Settings that may be chosen. A list of what is allowed, not of what is not: a setting that names a program or a
 /// file would be a way out of the database, and one that Patroni relies on would break failover.
-const ALLOWED: [&str; 62] = [
+const ALLOWED: [&str; 63] = [
+    "archive_timeout",
     "autovacuum_analyze_scale_factor",
     "autovacuum_analyze_threshold",
     "autovacuum_freeze_max_age",
@@ -119,6 +121,13 @@ pub fn all(spec: &PostgresInstanceSpec) -> BTreeMap<String, String> {
         ("tcp_keepalives_interval", "5".into()),
         ("tcp_keepalives_count", "3".into()),
         ("tcp_user_timeout", "20s".into()),
+        // Always on, since turning it on takes a restart: without a plan for backups the command has nothing to do.
+        ("archive_mode", "on".into()),
+        ("archive_command", format!("sh {FOLDER}/archive.sh %p")),
+        // The most that is lost with all servers at once, where something was written at all.
+        ("archive_timeout", "300s".into()),
+        // How much a restore is short of is told by the last transaction.
+        ("track_commit_timestamp", "on".into()),
         ("password_encryption", "scram-sha-256".into()),
         ("logging_collector", "off".into()),
         ("log_line_prefix", "%m [%p] %q%u@%d ".into()),

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{PostgresInstanceSpec, Synchronous, parameters};
-use crate::labels;
+use super::{PostgresInstanceSpec, RestoreFrom, Synchronous, parameters};
+use crate::object::without_nulls;
+use crate::{backup, labels};
 
 /// Folder of the configuration in the pod.
 pub const FOLDER: &str = "/etc/patroni";
@@ -60,10 +61,21 @@ pub fn is_in(wanted: &Value, there: &Value) -> bool {
     }
 }
 
+/// How the data of an instance that is restored gets there.
+fn fetched(from: &RestoreFrom) -> Value {
+    let options = backup::restore::options(from);
+    let options: Vec<String> = options.iter().map(|option| format!("'{option}'")).collect();
+    json!({
+        "command": format!("python3 {FOLDER}/restore.py restore {}", options.join(" ")),
+        "no_params": true,
+        "keep_existing_recovery_conf": true,
+    })
+}
+
 /// The file each pod starts with. Names, addresses and passwords come by the environment.
 pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
     let version = spec.version.word();
-    json!({
+    without_nulls(json!({
         "scope": instance,
         "log": { "level": "INFO", "format": "%(asctime)s %(levelname)s: %(message)s" },
         "restapi": { "listen": format!("0.0.0.0:{REST_PORT}") },
@@ -78,6 +90,9 @@ pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
         },
         "bootstrap": {
             "dcs": agreed(spec),
+            "method": spec.restore_from.as_ref().map(|_| "pgbackrest"),
+            "pgbackrest": spec.restore_from.as_ref().map(fetched),
+            "post_bootstrap": spec.restore_from.as_ref().map(|_| format!("python3 {FOLDER}/restore.py settle")),
             "initdb": [
                 { "encoding": "UTF8" },
                 { "locale": "C.UTF-8" },
@@ -107,5 +122,5 @@ pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
         },
         "watchdog": { "mode": "off" },
         "tags": { "nofailover": false, "noloadbalance": false, "clonefrom": false, "nosync": false },
-    })
+    }))
 }

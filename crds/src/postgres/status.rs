@@ -7,6 +7,7 @@ use super::{
     CONFIGURED, DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous,
     database_secret,
 };
+use crate::backup::HEALTHY;
 use crate::conditions::{Conditions, Verdict};
 use crate::shared::{Member, Probe, trouble, unobserved};
 use crate::{Outcome, Platform};
@@ -34,6 +35,7 @@ pub fn status(
         Some(verdict) => conditions.with(CONFIGURED, verdict),
         None => conditions,
     };
+    let conditions = conditions.with(HEALTHY, backed_up(observed));
     let name = instance.name_any();
     let namespace = instance.namespace().unwrap_or_default();
     let endpoint = |service: &str| Some(format!("{}:5432", platform.host(service, &namespace)));
@@ -57,6 +59,8 @@ pub fn status(
                 secret: database_secret(&name, &database.name),
             })
             .collect(),
+        last_backup: observed.backups.as_ref().and_then(|backups| backups.last.clone()),
+        last_proved_restore: observed.backups.as_ref().and_then(|backups| backups.proved.clone()),
         operation: observed.operation.clone(),
         provisioned: match &observed.provisioned {
             Provisioned::Done(fingerprint) => Some(fingerprint.clone()),
@@ -117,6 +121,19 @@ fn redundant(instance: &PostgresInstance, observed: &Observed, ready: i32) -> Ve
     }
     let missing = trouble(&observed.pods).map_or_else(String::new, |trouble| format!("; {trouble}"));
     Verdict::no("CopiesMissing", format!("{ready} of {wanted} copies are ready{missing}"))
+}
+
+/// What the plan says; that there is none is no healthy backup either.
+fn backed_up(observed: &Observed) -> Verdict {
+    let Some(backups) = &observed.backups else {
+        return Verdict::no("NoPlan", "nothing backs this database up: make a BackupPlan for it");
+    };
+    let said = format!("{}: {}", backups.plan, backups.healthy.1);
+    match backups.healthy.0 {
+        Some(true) => Verdict::yes("AsPlanned", said),
+        Some(false) => Verdict::no("NotAsPlanned", said),
+        None => Verdict::unknown("NotSeen", said),
+    }
 }
 
 fn durable(instance: &PostgresInstance, observed: &Observed) -> Verdict {

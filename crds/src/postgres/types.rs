@@ -29,6 +29,8 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "LastBackup", type_ = "date", json_path = ".status.lastBackup"),
+    printcolumn(name = "LastProved", type_ = "date", json_path = ".status.lastProvedRestore", priority = 1),
     printcolumn(name = "Sync", type_ = "string", json_path = ".spec.synchronous", priority = 1),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClass", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
@@ -43,6 +45,10 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
     validation = (
         "has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)",
         "storage.storageClass cannot change: make a new instance of the other class and move the data"
+    ),
+    validation = (
+        "has(self.restoreFrom) == has(oldSelf.restoreFrom) && (!has(self.restoreFrom) || self.restoreFrom == oldSelf.restoreFrom)",
+        "restoreFrom counts only when the instance is made: make a Restore into a new one"
     ),
     validation = (
         "!has(self.databases) || self.databases.all(d, self.dataClass == 'Clinical' || !has(d.dataClass) || d.dataClass == self.dataClass || d.dataClass == 'Public')",
@@ -98,6 +104,33 @@ pub struct PostgresInstanceSpec {
     /// Stop all copies and keep their data; set to false to start them again.
     #[serde(default)]
     pub suspend: bool,
+
+    /// Nobody but the platform reaches it: for looking whether what was restored is whole.
+    #[serde(default)]
+    pub sealed: bool,
+
+    /// Where its data comes from when it is made; default: it begins empty. A Restore fills this in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<RestoreFrom>,
+}
+
+/// Backups that an instance begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreFrom {
+    /// The BackupPlan, in the same namespace.
+    #[schemars(length(min = 1, max = 40))]
+    pub plan: String,
+
+    /// Restore the state at the end of this backup, by pgBackRest's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?$"))]
+    pub backup: Option<String>,
+
+    /// Restore this moment: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 20, max = 40), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{1,9})?Z$"))]
+    pub target_time: Option<String>,
 }
 
 /// Major versions of PostgreSQL that can be had.
@@ -203,7 +236,7 @@ pub struct PostgresInstanceStatus {
 
     /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
     /// there), `Durable` (a confirmed write survives the loss of a machine), `Configured` (every copy works with the
-    /// settings and the room of the spec).
+    /// settings and the room of the spec), `BackupHealthy` (it is backed up as its BackupPlan says).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -243,6 +276,16 @@ pub struct PostgresInstanceStatus {
     #[schemars(length(max = 32))]
     pub databases: Vec<DatabaseStatus>,
 
+    /// When the last backup of it was complete: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub last_backup: Option<String>,
+
+    /// When a RestoreDrill last proved that it can be restored: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub last_proved_restore: Option<String>,
+
     /// The DataOperation that is at work on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -280,6 +323,8 @@ impl Default for PostgresInstanceStatus {
             endpoint: None,
             read_only_endpoint: None,
             databases: Vec::new(),
+            last_backup: None,
+            last_proved_restore: None,
             operation: None,
             provisioned: None,
         }

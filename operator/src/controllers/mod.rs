@@ -1,12 +1,16 @@
 //! One file a kind: look up, decide, apply, look again, report.
 
+pub mod backup;
+pub mod backup_plan;
 pub mod cache;
 pub mod copies;
+pub mod drill;
 pub mod hands;
 pub mod hospital;
 pub mod observe;
 pub mod operation;
 pub mod postgres;
+pub mod restore;
 pub mod service;
 mod settings;
 mod upkeep;
@@ -16,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hz_crds::backup::{Backup, BackupPlan, Restore, RestoreDrill};
 use hz_crds::cache::CacheInstance;
 use hz_crds::conditions::{self, Condition};
 use hz_crds::operation::DataOperation;
@@ -59,6 +64,14 @@ pub struct Context {
     pub caches: Objects<CacheInstance>,
     /// Operations as last seen.
     pub operations: Objects<DataOperation>,
+    /// Plans for backups as last seen.
+    pub plans: Objects<BackupPlan>,
+    /// Backups as last seen.
+    pub backups: Objects<Backup>,
+    /// Restores as last seen.
+    pub restores: Objects<Restore>,
+    /// Drills as last seen.
+    pub drills: Objects<RestoreDrill>,
 }
 
 /// Lists that are looked up once and hold from then on, unless they were short.

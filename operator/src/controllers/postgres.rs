@@ -18,7 +18,7 @@ use kube::api::ListParams;
 use super::cache::patiently;
 use super::observe::pods;
 use super::upkeep::{self, Looked};
-use super::{Context, copies, hands, next_look, operation, outcome, settings, told};
+use super::{Context, backup_plan, copies, hands, next_look, operation, outcome, settings, told};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
@@ -44,7 +44,8 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let at_work = operation::at_work(&ctx, &namespace, &target);
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
     let operation = at_work.map(|(name, _)| name);
-    let mut observed = Observed { outcome, pods, operation, ..Observed::default() };
+    let backups = backup_plan::seen(&ctx, &namespace, &name);
+    let mut observed = Observed { outcome, pods, operation, backups, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
         ask(&instance, &inputs, &mut observed, still, &ctx).await;
         if !still {
@@ -183,6 +184,15 @@ async fn owners_get_in(instance: &PostgresInstance, inputs: &Inputs, admin: &Sql
         }
     }
     true
+}
+
+/// The superuser of an instance that has a primary.
+pub(super) async fn superuser(instance: &PostgresInstance, ctx: &Context) -> Option<Sql> {
+    let (namespace, name) = (instance.namespace()?, instance.name_any());
+    let slot = Slot::new(system_secret(&name), SUPERUSER_KEY);
+    let (passwords, _) = ctx.passwords(&namespace, "postgres", &name, vec![slot]).await.ok()?;
+    let inputs = Inputs { passwords, ..Inputs::default() };
+    admin(&namespace, &name, &inputs, &pods(&ctx.engine.world, "PostgresInstance", &namespace, &name), ctx)
 }
 
 fn admin(namespace: &str, name: &str, inputs: &Inputs, pods: &[PodSeen], ctx: &Context) -> Option<Sql> {

@@ -42,7 +42,7 @@ pub struct Kind {
 /// of our business.
 const WRITTEN: &str = "app.kubernetes.io/managed-by=hz-operator,!hz.hospital/patroni";
 /// Pods are made by workloads, whose selectors name the application.
-const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,service),hz.hospital/data-class";
+const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,service,backup),hz.hospital/data-class";
 /// Volumes are claimed by workloads in the same way.
 const HELD: &str = "app.kubernetes.io/name in (postgres,cache),app.kubernetes.io/instance";
 
@@ -72,6 +72,7 @@ pub static KINDS: &[Kind] = &[
     ours("", "v1", "Service", "services", Watch::Reduced(reduce_service)),
     ours("apps", "v1", "StatefulSet", "statefulsets", Watch::Reduced(reduce_workload)),
     ours("apps", "v1", "Deployment", "deployments", Watch::Reduced(reduce_workload)),
+    ours("batch", "v1", "Job", "jobs", Watch::Reduced(reduce_job)),
     ours("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Watch::Metadata(nothing)),
     ours("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Watch::Metadata(nothing)),
     ours(RBAC, "v1", "Role", "roles", Watch::Metadata(nothing)),
@@ -163,6 +164,13 @@ fn reduce_workload(workload: &Value) -> Value {
     })
 }
 
+fn reduce_job(job: &Value) -> Value {
+    let conditions: Vec<Value> = list(&job["status"]["conditions"])
+        .map(|c| json!({"type": c["type"], "status": c["status"], "reason": c["reason"], "message": c["message"]}))
+        .collect();
+    json!({"status": {"active": job["status"]["active"], "conditions": conditions}})
+}
+
 fn reduce_route(route: &Value) -> Value {
     let parents: Vec<Value> = list(&route["status"]["parents"])
         .map(|parent| {
@@ -186,7 +194,7 @@ fn reduce_pod(pod: &Value) -> Value {
     let containers: Vec<Value> = list(&pod["status"]["containerStatuses"])
         .map(|c| {
             json!({"name": c["name"], "ready": c["ready"], "restartCount": c["restartCount"],
-                   "image": "", "imageID": "", "state": {"waiting": c["state"]["waiting"]}})
+                   "image": "", "imageID": "", "state": {"waiting": c["state"]["waiting"], "terminated": last_words(c)}})
         })
         .collect();
     json!({
@@ -196,6 +204,15 @@ fn reduce_pod(pod: &Value) -> Value {
         "status": {"phase": pod["status"]["phase"], "podIP": pod["status"]["podIP"],
                    "conditions": conditions, "containerStatuses": containers},
     })
+}
+
+/// What a container that ended said of itself; only Jobs have something to say.
+fn last_words(container: &Value) -> Value {
+    let ended = &container["state"]["terminated"];
+    match ended["message"].as_str() {
+        Some(message) => json!({"exitCode": ended["exitCode"], "message": message, "finishedAt": ended["finishedAt"]}),
+        None => Value::Null,
+    }
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {

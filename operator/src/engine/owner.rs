@@ -7,11 +7,13 @@ use hz_crds::labels;
 use super::world::Owner;
 
 /// The word for a kind in labels, and the kind.
-const APPS: [(&str, &str); 4] = [
+const APPS: [(&str, &str); 6] = [
     ("hospital", "Hospital"),
     ("postgres", "PostgresInstance"),
     ("cache", "CacheInstance"),
     ("service", "MedicalService"),
+    ("backup", "Backup"),
+    ("backup-plan", "BackupPlan"),
 ];
 
 /// The owner by the labels that every object of ours carries, and every pod of its workloads. The watches see to it

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Mutex;
 
+use hz_crds::backup::HEALTHY;
+use hz_crds::conditions::READY;
 use hz_crds::{labels, object::without_nulls};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::object::HasStatus;
@@ -134,9 +136,15 @@ impl Reporter {
         Ok(())
     }
 
-    /// Tells of `Ready` as an event when its status or reason turned.
+    /// Tells of the conditions that somebody has to know of as events when their status or reason turned.
     async fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, before: &Value, after: &Value) {
-        let (Some(now), was) = (ready(after), ready(before)) else { return };
+        for condition in [READY, HEALTHY] {
+            self.tell_of(condition, object, before, after).await;
+        }
+    }
+
+    async fn tell_of<K: Resource<DynamicType = ()>>(&self, type_: &str, object: &K, before: &Value, after: &Value) {
+        let (Some(now), was) = (condition(after, type_), condition(before, type_)) else { return };
         let turned = was.is_none_or(|was| was["status"] != now["status"] || was["reason"] != now["reason"]);
         if !turned {
             return;
@@ -167,8 +175,8 @@ impl Reporter {
     }
 }
 
-fn ready(status: &Value) -> Option<&Value> {
-    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == hz_crds::conditions::READY)
+fn condition<'a>(status: &'a Value, type_: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
 }
 
 /// Things still on their way up are no alarm; a refusal, or what was Ready and is no longer, is one.
@@ -177,6 +185,7 @@ fn is_alarming(now: &Value, was: Option<&Value>) -> bool {
         now["reason"].as_str(),
         Some(
             "Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected" | "Refused" | "Failed" | "DeadlineExceeded"
+                | "NotProved" | "BackupFailed" | "Overdue" | "ArchivingFails" | "ArchivingLags" | "NotAsPlanned"
         )
     );
     now["status"] == "False" && (refused || was.is_some_and(|was| was["status"] == "True"))

@@ -2,6 +2,7 @@
 //!
 //! Behind a trait, since a test against an API server alone has no database to ask.
 
+mod backups;
 mod patroni;
 mod postgres;
 mod valkey;
@@ -9,6 +10,8 @@ mod valkey;
 use std::net::IpAddr;
 
 use futures::future::BoxFuture;
+use hz_crds::Timestamp;
+use hz_crds::backup::Archiver;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
 
@@ -97,6 +100,21 @@ pub trait Probes: Send + Sync + 'static {
     /// Runs statements, each by itself, skipping those whose question already has an answer.
     fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// How far the log of a server is archived.
+    fn archiver<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>>;
+
+    /// Moment of the last transaction on a server; none if nothing was written since it started.
+    fn last_commit<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>>;
+
+    /// Moment of the last transaction that a server went through when it was restored; none if there was none.
+    fn replayed<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>>;
+
+    /// First column of the first row of a query that cannot write.
+    fn answer<'a>(&'a self, target: &'a Sql, question: &'a str) -> BoxFuture<'a, Result<Option<String>, Silent>>;
+
+    /// Reads every row of every table of a database; says how many tables and rows there are.
+    fn read_all<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<(u64, u64), Silent>>;
+
     /// What the copies of a server agree on, and how they are.
     fn agreed<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(serde_json::Value, Cluster), Silent>>;
 
@@ -124,6 +142,26 @@ impl Probes for OverTcp {
 
     fn provision<'a>(&'a self, target: &'a Sql, statements: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(postgres::provision(target, statements))
+    }
+
+    fn archiver<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>> {
+        Box::pin(backups::archiver(target))
+    }
+
+    fn last_commit<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {
+        Box::pin(backups::last_commit(target))
+    }
+
+    fn replayed<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {
+        Box::pin(backups::replayed(target))
+    }
+
+    fn answer<'a>(&'a self, target: &'a Sql, question: &'a str) -> BoxFuture<'a, Result<Option<String>, Silent>> {
+        Box::pin(backups::answer(target, question))
+    }
+
+    fn read_all<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<(u64, u64), Silent>> {
+        Box::pin(backups::read_all(target))
     }
 
     fn agreed<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(serde_json::Value, Cluster), Silent>> {

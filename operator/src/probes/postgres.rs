@@ -71,7 +71,7 @@ async fn run(client: &Client, statement: &Statement) -> Result<(), Silent> {
     }
 }
 
-async fn connect(target: &Sql, name: &str) -> Result<Client, Silent> {
+pub(super) async fn connect(target: &Sql, name: &str) -> Result<Client, Silent> {
     let mut config = Config::new();
     config
         .hostaddr(target.address)
@@ -92,13 +92,13 @@ async fn connect(target: &Sql, name: &str) -> Result<Client, Silent> {
     Ok(client)
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Silent>>) -> Result<T, Silent> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Silent>>) -> Result<T, Silent> {
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(Silent::Unreachable(format!("no answer within {} s", limit.as_secs()))))
 }
 
-fn silent(error: &tokio_postgres::Error) -> Silent {
+pub(super) fn silent(error: &tokio_postgres::Error) -> Silent {
     let Some(said) = error.as_db_error() else {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);

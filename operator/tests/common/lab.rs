@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use hz_crds::Timestamp;
+use hz_crds::backup::Archiver;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
@@ -369,6 +371,8 @@ pub struct Fake {
     pub silent: Mutex<Option<Silent>>,
     /// What the copies agree on, as Patroni keeps it.
     pub agreed: Mutex<Value>,
+    /// What the primary says of its log.
+    pub archiver: Mutex<Archiver>,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
     pub locked_out: AtomicBool,
 }
@@ -386,20 +390,40 @@ impl Probes for Fake {
             if who.user == who.database && who.user != "postgres" && self.locked_out.load(Ordering::SeqCst) {
                 return Err(Silent::NotProvisioned("password authentication failed".into()));
             }
-            self.answer(vec!["records-1".to_owned()])
+            Fake::answer(self, vec!["records-1".to_owned()])
         })
     }
 
     fn provision<'a>(&'a self, _: &'a Sql, _: &'a [Statement]) -> BoxFuture<'a, Result<(), Silent>> {
         self.provisioned.fetch_add(1, Ordering::SeqCst);
         self.locked_out.store(false, Ordering::SeqCst);
-        Box::pin(async { self.answer(()) })
+        Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn archiver<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>> {
+        Box::pin(async { Fake::answer(self, self.archiver.lock().unwrap().clone()) })
+    }
+
+    fn last_commit<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {
+        Box::pin(async { Fake::answer(self, None) })
+    }
+
+    fn replayed<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {
+        Box::pin(async { Fake::answer(self, None) })
+    }
+
+    fn answer<'a>(&'a self, _: &'a Sql, _: &'a str) -> BoxFuture<'a, Result<Option<String>, Silent>> {
+        Box::pin(async { Fake::answer(self, Some("3".to_owned())) })
+    }
+
+    fn read_all<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<(u64, u64), Silent>> {
+        Box::pin(async { Fake::answer(self, (1, 3)) })
     }
 
     fn agreed<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(Value, Cluster), Silent>> {
         Box::pin(async {
             let there = self.agreed.lock().unwrap().clone();
-            self.answer((there, Cluster::default()))
+            Fake::answer(self, (there, Cluster::default()))
         })
     }
 
@@ -407,19 +431,19 @@ impl Probes for Fake {
         if let Step::Agree(wanted) = step {
             *self.agreed.lock().unwrap() = wanted.clone();
         }
-        Box::pin(async { self.answer(()) })
+        Box::pin(async { Fake::answer(self, ()) })
     }
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
-        Box::pin(async { self.answer(()) })
+        Box::pin(async { Fake::answer(self, ()) })
     }
 
     fn replicas<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
-        Box::pin(async { self.answer(Vec::new()) })
+        Box::pin(async { Fake::answer(self, Vec::new()) })
     }
 
     fn fail_over<'a>(&'a self, _: &'a Cache, _: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
-        Box::pin(async { self.answer(()) })
+        Box::pin(async { Fake::answer(self, ()) })
     }
 }
 

@@ -1,0 +1,25 @@
+//! Backups of databases, and getting them back.
+
+pub mod conf;
+mod desired;
+pub mod drill;
+mod plan_status;
+pub mod restore;
+mod restore_types;
+pub mod schedule;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use desired::{BACKUP_APP, Inputs, PLAN_APP, SOURCE, certificate, configuration_secret, desired, job, slot, source_secret};
+pub use plan_status::*;
+pub use restore_types::*;
+pub use types::*;
+
+/// What answers PostgreSQL when its log is complete, in its pods.
+pub const ARCHIVE: &str = include_str!("archive.sh");
+/// What serves backups beside PostgreSQL.
+pub const SERVE: &str = include_str!("server.sh");
+/// What fetches the data of an instance that is restored.
+pub const RESTORE: &str = include_str!("restore.py");
