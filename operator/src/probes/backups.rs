@@ -10,6 +10,8 @@ use super::postgres::{connect, silent, within};
 use super::{Silent, Sql};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A segment is sixteen mebibytes; a store that does not take it within this time will not soon.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
 /// Reading a whole database takes as long as it takes; a drill has a deadline of its own. This is for a server that
 /// has gone quiet.
 const READ_WITHIN: Duration = Duration::from_secs(3600);
@@ -17,6 +19,9 @@ const READ_WITHIN: Duration = Duration::from_secs(3600);
 const LOG: &str = "SELECT extract(epoch FROM last_archived_time)::bigint, \
     CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity') THEN last_failed_wal END, \
     (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') FROM pg_stat_archiver";
+/// Ends the present segment and names it; where nothing was written, it names the one before.
+const SWITCH: &str = "SELECT pg_walfile_name(pg_switch_wal())";
+const ARCHIVED: &str = "SELECT coalesce(last_archived_wal >= $1, false) FROM pg_stat_archiver";
 const LAST_COMMIT: &str = "SELECT (extract(epoch FROM timestamp) * 1000)::bigint FROM pg_last_committed_xact()";
 const REPLAYED: &str = "SELECT (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::bigint";
 /// Tables of the database, quoted, that hold rows of their own.
@@ -36,6 +41,22 @@ pub async fn archiver(target: &Sql) -> Result<Archiver, Silent> {
         })
     };
     within(ANSWER_WITHIN, ask).await
+}
+
+pub async fn archive_now(target: &Sql) -> Result<(), Silent> {
+    let ask = async {
+        let client = connect(target, "hz-operator backups").await?;
+        let row = client.query_one(SWITCH, &[]).await.map_err(|error| silent(&error))?;
+        let segment: String = row.get(0);
+        loop {
+            let row = client.query_one(ARCHIVED, &[&segment]).await.map_err(|error| silent(&error))?;
+            if row.get::<_, bool>(0) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    within(ARCHIVED_WITHIN, ask).await.map_err(|silent| silent.during("archive the log"))
 }
 
 pub async fn last_commit(target: &Sql) -> Result<Option<Timestamp>, Silent> {

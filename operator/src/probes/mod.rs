@@ -103,6 +103,9 @@ pub trait Probes: Send + Sync + 'static {
     /// How far the log of a server is archived.
     fn archiver<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>>;
 
+    /// Begins a new segment of the log, and waits a while until the one before it is archived.
+    fn archive_now<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<(), Silent>>;
+
     /// Moment of the last transaction on a server; none if nothing was written since it started.
     fn last_commit<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>>;
 
@@ -146,6 +149,10 @@ impl Probes for OverTcp {
 
     fn archiver<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>> {
         Box::pin(backups::archiver(target))
+    }
+
+    fn archive_now<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(backups::archive_now(target))
     }
 
     fn last_commit<'a>(&'a self, target: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {

@@ -11,6 +11,7 @@ mod lab;
 #[path = "../common/server.rs"]
 mod server;
 
+mod backups;
 mod bench;
 mod charts;
 mod drift;

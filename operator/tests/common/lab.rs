@@ -28,12 +28,16 @@ static SERVER: OnceLock<Server> = OnceLock::new();
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Kinds of ours, as the API names them.
-pub const OURS: [(&str, &str); 5] = [
+pub const OURS: [(&str, &str); 9] = [
     ("MedicalService", "medicalservices"),
     ("CacheInstance", "cacheinstances"),
     ("PostgresInstance", "postgresinstances"),
     ("Hospital", "hospitals"),
     ("DataOperation", "dataoperations"),
+    ("BackupPlan", "backupplans"),
+    ("Backup", "backups"),
+    ("Restore", "restores"),
+    ("RestoreDrill", "restoredrills"),
 ];
 
 /// A turn on the server. Tests run one after another: the operator looks at the whole cluster.
@@ -90,7 +94,7 @@ impl Lab {
                 let conditions = crd.status.iter().flat_map(|status| status.conditions.iter().flatten());
                 conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
             };
-            (list.items.len() >= 5 && list.items.iter().all(served)).then_some(())
+            (list.items.len() >= OURS.len() && list.items.iter().all(served)).then_some(())
         })
         .await;
     }
@@ -402,6 +406,10 @@ impl Probes for Fake {
 
     fn archiver<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Archiver, Silent>> {
         Box::pin(async { Fake::answer(self, self.archiver.lock().unwrap().clone()) })
+    }
+
+    fn archive_now<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(async { self.answer(()) })
     }
 
     fn last_commit<'a>(&'a self, _: &'a Sql) -> BoxFuture<'a, Result<Option<Timestamp>, Silent>> {
