@@ -1,6 +1,7 @@
 //! The journeys: what must work for real, on eight hosts, before anything is called done.
 
 mod appointments;
+mod backups;
 mod broken;
 mod faults;
 pub mod imaging;
@@ -62,7 +63,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 14] = [
+const ALL: [Journey; 15] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -71,6 +72,7 @@ const ALL: [Journey; 14] = [
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
     Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "operations", from: From::Hospital, run: operations::run },
+    Journey { name: "backups", from: From::Hospital, run: backups::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
     Journey { name: "faults", from: From::Hospital, run: faults::run },
     Journey { name: "reset", from: From::Hospital, run: reset::run },

@@ -92,6 +92,11 @@ impl<'a> Writer<'a> {
         Ok(acknowledged(&self.cluster.kubectl(&format!("logs -n {HOSPITAL} {}", self.pod))?))
     }
 
+    /// The table it writes to.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// How many rows were acknowledged until now.
     pub fn rows(&self) -> Result<usize> {
         Ok(self.acknowledged()?.len())
