@@ -4,6 +4,7 @@
 //! decision needs (`Inputs`, `Observed`, `Platform`), asks `desired` and `status`, and does the writing.
 
 pub mod cache;
+pub mod certificates;
 pub mod conditions;
 pub mod crd;
 pub mod hospital;
@@ -27,6 +28,7 @@ pub mod unfit;
 #[cfg(test)]
 mod testing;
 
+pub use certificates::{CertificateSlot, Certificates, KeyPair};
 pub use k8s_openapi::jiff::Timestamp;
 pub use object::DynamicObject;
 pub use outcome::Outcome;

@@ -21,9 +21,10 @@ use hz_crds::conditions::{self, Condition};
 use hz_crds::operation::DataOperation;
 use hz_crds::postgres::PostgresInstance;
 use hz_crds::shared::Probe;
-use hz_crds::{Outcome, Passwords, Slot, Unfit};
+use hz_crds::{CertificateSlot, Certificates, Outcome, Passwords, Slot, Timestamp, Unfit};
 use tokio::time::Instant;
 
+use crate::engine::certificates::keep_or_issue;
 use crate::engine::kinds::named;
 use crate::engine::run::{Next, Objects};
 use crate::engine::secrets::{Contents, random_password};
@@ -160,6 +161,29 @@ impl Context {
         }
         foreign.dedup();
         Ok((passwords, foreign))
+    }
+
+    /// The certificates that are kept and will do, and new ones where there are none or they end soon; with the Secrets
+    /// that are somebody else's.
+    pub async fn certificates(
+        &self,
+        namespace: &str,
+        app: &str,
+        instance: &str,
+        slots: &[CertificateSlot],
+    ) -> Result<(Certificates, Vec<(String, String)>), Error> {
+        let (mut certificates, mut foreign) = (Certificates::default(), Vec::new());
+        for slot in slots {
+            let secret = self.engine.secrets.get(namespace, &slot.secret).await?;
+            if let Some(secret) = secret.as_ref().filter(|secret| !secret.belongs_to(app, instance)) {
+                foreign.push((slot.secret.clone(), secret.holder()));
+                continue;
+            }
+            let pair = keep_or_issue(slot, secret.as_deref(), Timestamp::now())
+                .map_err(|source| Error::Issue { name: slot.secret.clone(), source })?;
+            certificates = certificates.with(slot, pair);
+        }
+        Ok((certificates, foreign))
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Error {
     /// An object could not be turned into JSON, or back.
     #[error("{kind} {name} is not what was expected: {source}")]
     Shape { kind: &'static str, name: String, source: serde_json::Error },
+    /// A certificate could not be issued: a name in it is none.
+    #[error("failed to issue the certificate in Secret {name}: {source}")]
+    Issue { name: String, source: rcgen::Error },
 }
 
 /// What the server said, short: its own message if it spoke, else the transport's.
@@ -67,7 +70,7 @@ impl Error {
     /// Trying the same again cannot help: the user (or we) must change something first.
     pub fn is_final(&self) -> bool {
         match self {
-            Error::Foreign { .. } | Error::UnknownKind(_) | Error::Shape { .. } => true,
+            Error::Foreign { .. } | Error::UnknownKind(_) | Error::Shape { .. } | Error::Issue { .. } => true,
             Error::Leaving { .. } => false,
             // 400 and 422: the server understood and refuses. 403 and 404 mend themselves when rights or CRDs arrive.
             _ => self.status().is_some_and(|status| matches!(status.code, 400 | 422)),
@@ -89,7 +92,7 @@ impl Error {
         match self {
             Error::Foreign { .. } => "NameTaken",
             Error::Leaving { .. } => "WaitingForDeletion",
-            Error::UnknownKind(_) | Error::Shape { .. } => "Bug",
+            Error::UnknownKind(_) | Error::Shape { .. } | Error::Issue { .. } => "Bug",
             _ => match self.status().map(|status| status.code) {
                 Some(400 | 422) => "Rejected",
                 Some(403) => "Forbidden",

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod certificates;
 pub mod client;
 pub mod differ;
 pub mod error;
