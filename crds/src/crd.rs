@@ -12,13 +12,21 @@ use crate::operation::DataOperation;
 use crate::postgres::PostgresInstance;
 use crate::service::MedicalService;
 use crate::shared::unobserved;
+use crate::store::ObjectStore;
 
 /// Every kind. A new kind is one line here.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![Hospital::crd(), PostgresInstance::crd(), CacheInstance::crd(), MedicalService::crd(), DataOperation::crd()]
-        .into_iter()
-        .map(finished)
-        .collect()
+    vec![
+        Hospital::crd(),
+        PostgresInstance::crd(),
+        CacheInstance::crd(),
+        MedicalService::crd(),
+        DataOperation::crd(),
+        ObjectStore::crd(),
+    ]
+    .into_iter()
+    .map(finished)
+    .collect()
 }
 
 /// Every definition as a manifest: file name and text.

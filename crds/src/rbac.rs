@@ -11,7 +11,8 @@ use crate::labels::GROUP;
 use crate::object::{DynamicObject, object};
 
 /// Our kinds inside a namespace.
-pub const TENANT_KINDS: [&str; 4] = ["postgresinstances", "cacheinstances", "medicalservices", "dataoperations"];
+pub const TENANT_KINDS: [&str; 5] =
+    ["postgresinstances", "cacheinstances", "medicalservices", "dataoperations", "objectstores"];
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];

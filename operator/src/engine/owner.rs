@@ -7,10 +7,11 @@ use hz_crds::labels;
 use super::world::Owner;
 
 /// The word for a kind in labels, and the kind.
-const APPS: [(&str, &str); 4] = [
+const APPS: [(&str, &str); 5] = [
     ("hospital", "Hospital"),
     ("postgres", "PostgresInstance"),
     ("cache", "CacheInstance"),
+    ("store", "ObjectStore"),
     ("service", "MedicalService"),
 ];
 

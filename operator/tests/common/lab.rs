@@ -26,9 +26,10 @@ static SERVER: OnceLock<Server> = OnceLock::new();
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Kinds of ours, as the API names them.
-pub const OURS: [(&str, &str); 5] = [
+pub const OURS: [(&str, &str); 6] = [
     ("MedicalService", "medicalservices"),
     ("CacheInstance", "cacheinstances"),
+    ("ObjectStore", "objectstores"),
     ("PostgresInstance", "postgresinstances"),
     ("Hospital", "hospitals"),
     ("DataOperation", "dataoperations"),
