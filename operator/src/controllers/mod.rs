@@ -9,6 +9,7 @@ pub mod operation;
 pub mod postgres;
 pub mod service;
 mod settings;
+pub mod store;
 mod upkeep;
 
 use std::collections::HashMap;

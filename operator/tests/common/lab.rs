@@ -10,7 +10,7 @@ use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
-use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql};
+use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql, Store};
 use hz_operator::{Settings, lead};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -420,6 +420,10 @@ impl Probes for Fake {
     }
 
     fn fail_over<'a>(&'a self, _: &'a Cache, _: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(async { self.answer(()) })
+    }
+
+    fn buckets<'a>(&'a self, _: &'a Store, _: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { self.answer(()) })
     }
 }
