@@ -13,6 +13,7 @@ use crate::operation::DataOperation;
 use crate::postgres::PostgresInstance;
 use crate::service::MedicalService;
 use crate::shared::unobserved;
+use crate::store::ObjectStore;
 
 /// Every kind. A new kind is one line here.
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -26,6 +27,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Backup::crd(),
         Restore::crd(),
         RestoreDrill::crd(),
+        ObjectStore::crd(),
     ];
     kinds.into_iter().map(finished).collect()
 }

@@ -20,7 +20,7 @@ pub const PATRONI: &str = "hz.hospital/patroni";
 /// How strictly the data behind an object is kept.
 pub const DATA_CLASS: &str = "hz.hospital/data-class";
 
-/// Kind of the application: `postgres`, `cache`, `service`, `hospital`.
+/// Kind of the application: `postgres`, `cache`, `store`, `service`, `hospital`.
 pub const NAME: &str = "app.kubernetes.io/name";
 /// Name of the object of ours it belongs to.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -36,7 +36,7 @@ pub fn selector(app: &str, instance: &str) -> BTreeMap<String, String> {
     map([(NAME, app), (INSTANCE, instance)])
 }
 
-/// Label that lets a pod through to a database or cache of its namespace; pods get it by a binding only.
+/// Label that lets a pod through to a database, cache or store of its namespace; pods get it by a binding only.
 pub fn may_use(app: &str, instance: &str) -> String {
     format!("{app}.hz.hospital/{instance}")
 }

@@ -24,6 +24,7 @@ pub mod rbac;
 pub mod reference;
 pub mod service;
 pub mod shared;
+pub mod store;
 pub mod unfit;
 
 #[cfg(test)]

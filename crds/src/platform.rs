@@ -39,6 +39,8 @@ pub struct Images {
     pub postgres: String,
     /// Valkey with its sentinel.
     pub valkey: String,
+    /// SeaweedFS, which serves S3.
+    pub seaweedfs: String,
 }
 
 /// The Gateway to which routes attach.
@@ -95,7 +97,11 @@ impl Default for Platform {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { postgres: "hz.hospital/postgres:17.12".into(), valkey: "hz.hospital/valkey:8.1.1".into() }
+        Self {
+            postgres: "hz.hospital/postgres:17.12".into(),
+            valkey: "hz.hospital/valkey:8.1.1".into(),
+            seaweedfs: "hz.hospital/seaweedfs:4.48".into(),
+        }
     }
 }
 

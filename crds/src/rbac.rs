@@ -11,7 +11,7 @@ use crate::labels::GROUP;
 use crate::object::{DynamicObject, object};
 
 /// Our kinds inside a namespace.
-pub const TENANT_KINDS: [&str; 8] = [
+pub const TENANT_KINDS: [&str; 9] = [
     "postgresinstances",
     "cacheinstances",
     "medicalservices",
@@ -20,6 +20,7 @@ pub const TENANT_KINDS: [&str; 8] = [
     "backups",
     "restores",
     "restoredrills",
+    "objectstores",
 ];
 
 const READ: [&str; 3] = ["get", "list", "watch"];

@@ -1,7 +1,7 @@
 //! The operator of the hospital cloud: keeps what hospitals ordered standing.
 //!
 //! Decisions are pure and live in `hz-crds`; here is all contact with the cluster. `engine` knows nothing of hospitals,
-//! `controllers` has one short file a kind, `probes` asks databases and caches whether they answer.
+//! `controllers` has one short file a kind, `probes` asks databases, caches and stores whether they answer.
 
 pub mod controllers;
 pub mod engine;
@@ -21,6 +21,7 @@ use hz_crds::labels::namespace_of;
 use hz_crds::operation::{DataOperation, Phase, Target, TargetKind};
 use hz_crds::postgres::PostgresInstance;
 use hz_crds::service::{MedicalService, secrets};
+use hz_crds::store::ObjectStore;
 use kube::{Client, ResourceExt};
 use tokio::task::JoinSet;
 
@@ -63,6 +64,7 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     let hospitals = Controller::<Hospital>::new(&engine, "Hospital", AT_ONCE);
     let databases = Controller::<PostgresInstance>::new(&engine, "PostgresInstance", AT_ONCE);
     let caches = Controller::<CacheInstance>::new(&engine, "CacheInstance", AT_ONCE);
+    let stores = Controller::<ObjectStore>::new(&engine, "ObjectStore", AT_ONCE);
     let services = Controller::<MedicalService>::new(&engine, "MedicalService", AT_ONCE);
     let operations = Controller::<DataOperation>::new(&engine, "DataOperation", AT_ONCE);
     let plans = Controller::<BackupPlan>::new(&engine, "BackupPlan", AT_ONCE);
@@ -73,6 +75,7 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         hospitals: hospitals.objects(),
         databases: databases.objects(),
         caches: caches.objects(),
+        stores: stores.objects(),
         services: services.objects(),
         operations: operations.objects(),
         plans: plans.objects(),
@@ -131,6 +134,10 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
         tasks.spawn(caches.run(move |object| controllers::cache::reconcile(object, Arc::clone(&ctx)), touched));
     }
     {
+        let ctx = Arc::clone(&ctx);
+        tasks.spawn(stores.run(move |object| controllers::store::reconcile(object, Arc::clone(&ctx)), |_, _, _| {}));
+    }
+    {
         let (ctx, hospitals) = (Arc::clone(&ctx), all.hospitals.clone());
         let pass = move |object| controllers::service::reconcile(object, Arc::clone(&ctx), hospitals.clone());
         tasks.spawn(services.run(pass, |_, _, _| {}));
@@ -173,6 +180,7 @@ struct All {
     hospitals: Objects<Hospital>,
     databases: Objects<PostgresInstance>,
     caches: Objects<CacheInstance>,
+    stores: Objects<ObjectStore>,
     services: Objects<MedicalService>,
     operations: Objects<DataOperation>,
     plans: Objects<BackupPlan>,
@@ -283,6 +291,9 @@ impl All {
         }
         for object in in_namespace(&self.caches, namespace) {
             world.nudge("CacheInstance", Some(namespace), &object.name_any());
+        }
+        for object in in_namespace(&self.stores, namespace) {
+            world.nudge("ObjectStore", Some(namespace), &object.name_any());
         }
         for object in in_namespace(&self.services, namespace) {
             world.nudge("MedicalService", Some(namespace), &object.name_any());

@@ -317,7 +317,7 @@ pub async fn run(site: &Arc<Site>, steps: Vec<Step>, before: Vec<Timing>, epoch:
             format!("hzctl status -f {file}"),
             format!("hzctl kubeconfig -f {file} --output-file {name}.kubeconfig"),
             format!(
-                "kubectl --kubeconfig {name}.kubeconfig get hospitals,postgresinstances,cacheinstances,medicalservices -A"
+                "kubectl --kubeconfig {name}.kubeconfig get hospitals,postgresinstances,cacheinstances,objectstores,medicalservices -A"
             ),
         ],
     };

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod restore;
 pub mod service;
 mod settings;
+pub mod store;
 mod upkeep;
 
 use std::collections::HashMap;

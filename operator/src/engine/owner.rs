@@ -7,10 +7,11 @@ use hz_crds::labels;
 use super::world::Owner;
 
 /// The word for a kind in labels, and the kind.
-const APPS: [(&str, &str); 6] = [
+const APPS: [(&str, &str); 7] = [
     ("hospital", "Hospital"),
     ("postgres", "PostgresInstance"),
     ("cache", "CacheInstance"),
+    ("store", "ObjectStore"),
     ("service", "MedicalService"),
     ("backup", "Backup"),
     ("backup-plan", "BackupPlan"),

@@ -5,6 +5,7 @@
 mod backups;
 mod patroni;
 mod postgres;
+mod store;
 mod valkey;
 
 use std::net::IpAddr;
@@ -63,6 +64,31 @@ pub struct Cache {
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.address, self.port)
+    }
+}
+
+/// A store, and who we are there.
+#[derive(Clone)]
+pub struct Store {
+    /// Address of its Service.
+    pub address: IpAddr,
+    /// Port of its Service.
+    pub port: u16,
+    /// Name that its certificate must bear.
+    pub host: String,
+    /// The authority that must have issued it, PEM.
+    pub authority: String,
+    /// What we sign for.
+    pub region: String,
+    /// Name by which we sign.
+    pub access_key: String,
+    /// Secret with which we sign.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}:{}", self.host, self.address, self.port)
     }
 }
 
@@ -132,6 +158,9 @@ pub trait Probes: Send + Sync + 'static {
 
     /// Has a sentinel, which is the target, choose another master, if the pod named is the one it knows.
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>>;
+
+    /// Looks for each of these buckets, and makes those that are missing.
+    fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>>;
 }
 
 /// The real thing.
@@ -189,5 +218,9 @@ impl Probes for OverTcp {
 
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(valkey::fail_over(target, from))
+    }
+
+    fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(store::buckets(target, wanted))
     }
 }

@@ -12,7 +12,7 @@ use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
-use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql};
+use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql, Store};
 use hz_operator::{Settings, lead};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -28,9 +28,10 @@ static SERVER: OnceLock<Server> = OnceLock::new();
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Kinds of ours, as the API names them.
-pub const OURS: [(&str, &str); 9] = [
+pub const OURS: [(&str, &str); 10] = [
     ("MedicalService", "medicalservices"),
     ("CacheInstance", "cacheinstances"),
+    ("ObjectStore", "objectstores"),
     ("PostgresInstance", "postgresinstances"),
     ("Hospital", "hospitals"),
     ("DataOperation", "dataoperations"),
@@ -452,6 +453,10 @@ impl Probes for Fake {
 
     fn fail_over<'a>(&'a self, _: &'a Cache, _: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn buckets<'a>(&'a self, _: &'a Store, _: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(async { self.answer(()) })
     }
 }
 
