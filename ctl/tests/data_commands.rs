@@ -5,26 +5,11 @@
 mod common;
 mod pretended;
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use common::{err, hzctl, out, run, site};
-use pretended::Server;
+use common::{err, out, run, site};
+use pretended::{Server, ask, json_of, talking_to};
 use serde_json::{Value, json};
-
-fn talking_to(server: &Server, directory: &Path) -> Command {
-    let mut command = hzctl(directory);
-    command.env("KUBECONFIG", server.kubeconfig(directory));
-    command
-}
-
-fn ask(server: &Server, directory: &Path, arguments: &[&str]) -> Output {
-    talking_to(server, directory).args(arguments).output().unwrap()
-}
-
-fn json_of(output: &Output) -> Value {
-    serde_json::from_str(&out(output)).unwrap_or_else(|error| panic!("{error}: {}{}", out(output), err(output)))
-}
 
 #[test]
 fn without_a_cluster_to_talk_to_the_ways_to_one_are_told() {
@@ -50,10 +35,13 @@ fn a_list_is_a_table_for_people_and_typed_rows_for_scripts() {
     let (site, server) = (site(), Server::start());
     let table = out(&ask(&server, site.path(), &["db", "list"]));
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0].join(" "), "NAMESPACE NAME READY PRIMARY INSTANCES SYNC SIZE OPERATION ENDPOINT AGE");
     assert_eq!(
-        lines[1][..9].join(" "),
-        "hospital-anna billing yes billing-1 3/3 Strict 20Gi - billing.hospital-anna.svc:5432"
+        lines[0].join(" "),
+        "NAMESPACE NAME READY PRIMARY INSTANCES SYNC SIZE OPERATION LAST BACKUP PROVED ENDPOINT AGE"
+    );
+    assert_eq!(
+        lines[1][..11].join(" "),
+        "hospital-anna billing yes billing-1 3/3 Strict 20Gi - never never billing.hospital-anna.svc:5432"
     );
     let rows = json_of(&ask(&server, site.path(), &["db", "list", "-n", "hospital-berta", "-o", "json"]));
     assert_eq!(rows.as_array().unwrap().len(), 1);

@@ -1,11 +1,17 @@
 //! What `hzctl db` and `hzctl cache` have in common: both are copies in pods, with one that takes writes.
 
+use std::fmt::Debug;
+
 use hz_crds::cache::CacheInstance;
 use hz_crds::operation::TargetKind;
 use hz_crds::postgres::PostgresInstance;
-use kube::Client;
+use kube::api::PostParams;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::commands::reach::{Place, find};
+use crate::commands::reach::{Place, find, refused};
 use crate::exit::Failure;
 
 pub mod actions;
@@ -64,4 +70,15 @@ impl Sort {
             TargetKind::CacheInstance => Place::of(&find::<CacheInstance>(client, namespace, name, self.nouns).await?),
         })
     }
+}
+
+/// Make an object, by which the operator is asked for something. `deed` says for what: `the restart of records`.
+pub async fn create<K>(client: &Client, object: &K, deed: &str) -> Result<K, Failure>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let who = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    let made = api.create(&who, object).await;
+    made.map_err(|error| refused(format!("{deed} cannot be asked for"), &error))
 }

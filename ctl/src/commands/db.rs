@@ -1,4 +1,4 @@
-//! `hzctl db`: See PostgreSQL servers, work on them, and open a psql shell.
+//! `hzctl db`: See PostgreSQL servers, work on them, back them up and restore them, and open a psql shell.
 
 use clap::Subcommand;
 
@@ -6,8 +6,14 @@ use super::data::{DATABASE, actions, logs};
 use crate::exit::{ExitStatus, Failure};
 use crate::printer::Printer;
 
+mod backup;
+mod backups;
 mod connect;
+mod drill;
+mod drills;
 mod list;
+mod plan;
+mod restore;
 
 /// Arguments of `hzctl db`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +40,16 @@ enum Command {
     Expand(actions::Expand),
     /// Throw one copy's disk away and build it anew from the others
     Rebuild(actions::Rebuild),
+    /// Back a database server up now, besides what its BackupPlan does by itself
+    Backup(backup::Args),
+    /// List the backups of a database server, and tell what can be restored
+    Backups(backups::Args),
+    /// Make a new database server from backups: the last state, a moment, or one backup
+    Restore(restore::Args),
+    /// Prove now that a database server can be restored: restore it beside itself, ask it questions, remove it again
+    Drill(drill::Args),
+    /// List restore drills: what they proved, how long it took, what was lost
+    Drills(drills::Args),
 }
 
 /// Run it.
@@ -47,5 +63,10 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Command::Scale(args) => actions::scale(&DATABASE, args, printer).await,
         Command::Expand(args) => actions::expand(&DATABASE, args, printer).await,
         Command::Rebuild(args) => actions::rebuild(&DATABASE, args, printer).await,
+        Command::Backup(args) => backup::run(args, printer).await,
+        Command::Backups(args) => backups::run(args, printer).await,
+        Command::Restore(args) => restore::run(args, printer).await,
+        Command::Drill(args) => drill::run(args, printer).await,
+        Command::Drills(args) => drills::run(args, printer).await,
     }
 }

@@ -14,6 +14,7 @@ pub mod confirm;
 pub mod data;
 pub mod db;
 pub mod docs;
+pub mod follow;
 pub mod init;
 pub mod kubeconfig;
 pub mod man;
@@ -40,7 +41,7 @@ pub enum Command {
     Bootstrap(bootstrap::Args),
     /// Tell how the cluster is
     Status(status::Args),
-    /// See PostgreSQL servers, work on them, and open a psql shell
+    /// See PostgreSQL servers, work on them, back them up and restore them, and open a psql shell
     Db(db::Args),
     /// See caches, work on them, and open a valkey-cli shell
     Cache(cache::Args),

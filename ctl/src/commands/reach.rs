@@ -12,7 +12,7 @@ use crate::exit::{ExitStatus, Failure};
 mod find;
 mod refused;
 
-pub use find::{Place, find, list};
+pub use find::{Place, choose, find, list};
 pub use refused::refused;
 
 /// Longer than any healthy network takes, shorter than patience.

@@ -55,6 +55,21 @@ pub fn age(since: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
+/// How long ago a moment was that a status tells; `never` if it has not come.
+pub fn ago(since: Option<&str>, now: Timestamp) -> String {
+    let since = since.and_then(|since| since.parse().ok());
+    since.map_or_else(|| "never".to_owned(), |since| age(Some(since), now))
+}
+
+/// How long until a moment that a status tells: `in 5h`; `due` once it has come.
+pub fn ahead(until: Option<&str>, now: Timestamp) -> String {
+    match until.and_then(|until| until.parse::<Timestamp>().ok()) {
+        None => "-".to_owned(),
+        Some(until) if until <= now => "due".to_owned(),
+        Some(until) => format!("in {}", age(Some(now), until)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +84,15 @@ mod tests {
             assert_eq!(age(Some(since), now), told);
         }
         assert_eq!(age(None, now), "-");
+    }
+
+    #[test]
+    fn a_moment_of_a_status_is_ago_ahead_or_never() {
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        assert_eq!(ago(Some("2026-03-01T10:00:00Z"), now), "2h");
+        assert_eq!((ago(None, now), ago(Some("soon"), now)), ("never".to_owned(), "never".to_owned()));
+        assert_eq!(ahead(Some("2026-03-01T14:00:00Z"), now), "in 2h");
+        assert_eq!(ahead(Some("2026-03-01T11:00:00Z"), now), "due");
+        assert_eq!(ahead(None, now), "-");
     }
 }

@@ -1,24 +1,51 @@
 //! An API server that knows a few databases and does what is asked of them within moments. Plain HTTP, one thread a
 //! connection, watches that break off often: more than that a client must not need.
 
+#![allow(dead_code)]
+
+mod backups;
+mod objects;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::{err, hzctl, out};
+
 /// How long an operation stays at a step.
 const STEP: Duration = Duration::from_millis(300);
+/// Kinds whose objects are made, changed and watched, by the names of their lists.
+const LIVE: [&str; 4] = ["dataoperations", "backups", "restores", "restoredrills"];
 /// How long a watch lasts: shorter than an operation, so that clients have to begin anew.
 const WATCH: Duration = Duration::from_millis(500);
 
 pub struct Server {
     address: String,
     world: Arc<World>,
+}
+
+/// hzctl, and a server that it talks to.
+pub fn talking_to(server: &Server, directory: &Path) -> Command {
+    let mut command = hzctl(directory);
+    command.env("KUBECONFIG", server.kubeconfig(directory));
+    command
+}
+
+/// Run a command to its end.
+pub fn ask(server: &Server, directory: &Path, arguments: &[&str]) -> Output {
+    talking_to(server, directory).args(arguments).output().unwrap()
+}
+
+/// What it printed, as JSON.
+pub fn json_of(output: &Output) -> Value {
+    serde_json::from_str(&out(output)).unwrap_or_else(|error| panic!("{error}: {}{}", out(output), err(output)))
 }
 
 #[derive(Default)]
@@ -30,7 +57,8 @@ struct World {
 #[derive(Default)]
 struct State {
     version: u64,
-    operations: BTreeMap<String, Value>,
+    /// By the name of the list, and its own.
+    objects: BTreeMap<(String, String), Value>,
     made: Vec<Value>,
     watches: usize,
     held: bool,
@@ -41,6 +69,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let world = Arc::new(World::default());
+        backups::furnish(&world);
         let shared = world.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -63,7 +92,7 @@ impl Server {
         path
     }
 
-    /// Operations as they were asked for.
+    /// Objects as they were asked for.
     pub fn made(&self) -> Vec<Value> {
         self.world.lock().made.clone()
     }
@@ -71,6 +100,11 @@ impl Server {
     /// Watches so far.
     pub fn watches(&self) -> usize {
         self.world.lock().watches
+    }
+
+    /// An object as it stands.
+    pub fn object(&self, kind: &str, name: &str) -> Value {
+        self.world.lock().objects[&(kind.to_owned(), name.to_owned())].clone()
     }
 
     /// From now on operations stay at their first step until they are cancelled.
@@ -84,6 +118,16 @@ impl Server {
         while self.watches() == 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl State {
+    fn of(&self, kind: &str) -> Vec<Value> {
+        self.objects.iter().filter(|((own, _), _)| own == kind).map(|(_, object)| object.clone()).collect()
+    }
+
+    fn at(&self, kind: &str, name: &str) -> &Value {
+        &self.objects[&(kind.to_owned(), name.to_owned())]
     }
 }
 
@@ -117,23 +161,26 @@ impl World {
             objects.into_iter().filter(fits).collect()
         };
         match (request.method.as_str(), last) {
-            ("GET", "postgresinstances") => self.list(out, here(databases())),
-            ("GET", "cacheinstances") => self.list(out, here(caches())),
-            ("GET", "dataoperations") if request.query.contains_key("watch") => self.watch(request, out),
-            ("GET", "dataoperations") => {
-                let all = self.lock().operations.values().cloned().collect();
+            ("GET", "postgresinstances") => self.list(out, here(objects::databases())),
+            ("GET", "cacheinstances") => self.list(out, here(objects::caches())),
+            ("GET", "backupplans") => self.list(out, here(backups::plans())),
+            ("GET", kind) if LIVE.contains(&kind) && request.query.contains_key("watch") => {
+                self.watch(kind, request, out)
+            }
+            ("GET", kind) if LIVE.contains(&kind) => {
+                let all = self.lock().of(kind);
                 let name = request.query.get("fieldSelector").and_then(|fields| fields.strip_prefix("metadata.name="));
                 let named = |object: &Value| name.is_none_or(|name| object["metadata"]["name"] == *name);
                 self.list(out, here(all).into_iter().filter(named).collect())
             }
-            ("GET", "pods") => self.list(out, here(pods(request.query.get("labelSelector")))),
+            ("GET", "pods") => self.list(out, here(objects::pods(request.query.get("labelSelector")))),
             ("GET", "log") => {
                 let container = &request.query["container"];
                 let log = format!("{} of {container}\nends", request.path[request.path.len() - 2]);
                 send(out, 200, "text/plain", log.as_bytes())
             }
-            ("POST", "dataoperations") => self.create(request, out),
-            ("PATCH", name) => self.patch(name, request, out),
+            ("POST", kind) if LIVE.contains(&kind) => self.create(kind, request, out),
+            ("PATCH", name) => self.patch(&request.path[request.path.len() - 2], name, request, out),
             _ => send_json(out, 404, &refusal(404, "404 page not found", &[])),
         }
     }
@@ -145,7 +192,7 @@ impl World {
         send_json(out, 200, &list)
     }
 
-    fn create(self: &Arc<Self>, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+    fn create(self: &Arc<Self>, kind: &str, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
         let mut object = request.body.clone();
         let even = object["spec"]["instances"].as_i64().is_some_and(|instances| instances % 2 == 0);
         if even && object["spec"]["target"]["kind"] == "CacheInstance" {
@@ -156,23 +203,35 @@ impl World {
         object["metadata"]["creationTimestamp"] = json!("2026-03-01T08:00:00Z");
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.lock().made.push(object.clone());
-        let object = self.put(&name, |old| *old = object);
-        let world = self.clone();
-        thread::spawn(move || world.work(&name));
+        let object = self.put(kind, &name, |old| *old = object);
+        self.begin(kind, name);
         send_json(out, 201, &object)
     }
 
-    fn patch(&self, name: &str, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
-        let cancel = request.body["spec"]["cancel"].clone();
-        let object = self.put(name, |object| object["spec"]["cancel"] = cancel);
+    fn patch(self: &Arc<Self>, kind: &str, name: &str, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+        let object = self.put(kind, name, |object| match kind {
+            "restoredrills" => object["metadata"]["annotations"] = request.body["metadata"]["annotations"].clone(),
+            _ => object["spec"]["cancel"] = request.body["spec"]["cancel"].clone(),
+        });
+        if kind == "restoredrills" {
+            self.begin(kind, name.to_owned());
+        }
         send_json(out, 200, &object)
     }
 
-    fn put(&self, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    fn begin(self: &Arc<Self>, kind: &str, name: String) {
+        let (world, kind) = (self.clone(), kind.to_owned());
+        thread::spawn(move || match kind.as_str() {
+            "dataoperations" => world.work(&name),
+            _ => backups::work(&world, &kind, &name),
+        });
+    }
+
+    fn put(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
         let mut state = self.lock();
         state.version += 1;
         let version = state.version.to_string();
-        let object = state.operations.entry(name.to_owned()).or_default();
+        let object = state.objects.entry((kind.to_owned(), name.to_owned())).or_default();
         change(object);
         object["metadata"]["resourceVersion"] = json!(version);
         let object = object.clone();
@@ -182,21 +241,21 @@ impl World {
 
     /// The operator's part.
     fn work(&self, name: &str) {
-        let status = |status: Value| drop(self.put(name, |object| object["status"] = status));
+        let status = |status: Value| drop(self.put("dataoperations", name, |object| object["status"] = status));
         for copy in 0..3 {
             let message = format!("copy {copy} starts anew");
             status(json!({ "phase": "Running", "progress": format!("{copy}/3"), "message": message }));
             thread::sleep(STEP);
             let mut state = self.lock();
-            while state.held && state.operations[name]["spec"]["cancel"] != true {
+            while state.held && state.at("dataoperations", name)["spec"]["cancel"] != true {
                 state = self.changed.wait(state).unwrap();
             }
-            if state.operations[name]["spec"]["cancel"] == true {
+            if state.at("dataoperations", name)["spec"]["cancel"] == true {
                 drop(state);
                 return status(json!({ "phase": "Cancelled", "message": "stopped by a person" }));
             }
         }
-        let action = self.lock().operations[name]["spec"]["action"].clone();
+        let action = self.lock().at("dataoperations", name)["spec"]["action"].clone();
         status(match action.as_str() {
             Some("Expand") => json!({ "phase": "Failed", "message": "not done after 1800 seconds", "conditions": [{
                 "type": "Ready", "status": "False", "reason": "DeadlineExceeded", "message": "",
@@ -210,7 +269,7 @@ impl World {
         });
     }
 
-    fn watch(&self, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+    fn watch(&self, kind: &str, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         let name = request.query["fieldSelector"].trim_start_matches("metadata.name=").to_owned();
         let mut seen: u64 = request.query["resourceVersion"].parse().unwrap_or(0);
@@ -218,7 +277,7 @@ impl World {
         self.lock().watches += 1;
         while Instant::now() < end {
             let state = self.lock();
-            let object = state.operations.get(&name).cloned();
+            let object = state.objects.get(&(kind.to_owned(), name.clone())).cloned();
             let version =
                 object.as_ref().and_then(|object| object["metadata"]["resourceVersion"].as_str()?.parse().ok());
             if let (Some(object), Some(version)) = (object, version)
@@ -283,56 +342,4 @@ fn refusal(code: u16, message: &str, causes: &[&str]) -> Value {
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code,
         "details": { "causes": causes },
     })
-}
-
-fn databases() -> Vec<Value> {
-    [("hospital-anna", "records"), ("hospital-anna", "billing"), ("hospital-berta", "billing")]
-        .map(|(namespace, name)| {
-            json!({
-                "apiVersion": "hz.hospital/v1alpha1",
-                "kind": "PostgresInstance",
-                "metadata": { "name": name, "namespace": namespace, "creationTimestamp": "2026-03-01T08:00:00Z" },
-                "spec": { "storage": { "size": "20Gi" }, "databases": [{ "name": "findings" }] },
-                "status": {
-                    "primary": format!("{name}-1"),
-                    "readyInstances": 3,
-                    "endpoint": format!("{name}.{namespace}.svc:5432"),
-                    "conditions": [{
-                        "type": "Ready", "status": "True", "reason": "Serving", "message": "",
-                        "lastTransitionTime": "2026-03-01T08:01:00Z",
-                    }],
-                },
-            })
-        })
-        .to_vec()
-}
-
-fn caches() -> Vec<Value> {
-    vec![json!({
-        "apiVersion": "hz.hospital/v1alpha1",
-        "kind": "CacheInstance",
-        "metadata": { "name": "sessions", "namespace": "hospital-anna", "creationTimestamp": "2026-03-01T08:00:00Z" },
-        "spec": {},
-        "status": { "master": "sessions-0", "readyReplicas": 3 },
-    })]
-}
-
-fn pods(selector: Option<&String>) -> Vec<Value> {
-    let wanted: Vec<(&str, &str)> =
-        selector.map(|text| text.split(',').filter_map(|pair| pair.split_once('=')).collect()).unwrap_or_default();
-    let pods = [
-        ("records-0", "postgres", "records", "replica"),
-        ("records-1", "postgres", "records", "primary"),
-        ("sessions-0", "cache", "sessions", "master"),
-    ];
-    let pods = pods.map(|(name, app, instance, role)| {
-        json!({
-            "metadata": { "name": name, "namespace": "hospital-anna", "labels": {
-                "app.kubernetes.io/name": app, "app.kubernetes.io/instance": instance, "hz.hospital/role": role,
-            } },
-            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
-        })
-    });
-    let fits = |pod: &Value| wanted.iter().all(|(key, value)| pod["metadata"]["labels"][*key] == **value);
-    pods.into_iter().filter(fits).collect()
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hz_crds::backup::HEALTHY;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use kube::{Api as Kind, Client, ResourceExt};
+use serde_json::Value;
 
 use super::Item;
 use crate::bootstrap::api::{Api, NodeLook, ReleaseLook};
@@ -133,7 +135,7 @@ async fn objects(client: Client) -> Vec<Item> {
             };
             let value = serde_json::to_value(&object).unwrap_or_default();
             items.push(match hospital::readiness(&value) {
-                Ok(()) => Item::well("HZ-HC-HOSPITAL", group, name, "ready"),
+                Ok(()) => Item::well("HZ-HC-HOSPITAL", group, name, ready(&value)),
                 Err(why) => {
                     let fix = format!("`kubectl describe {} {}` tells more", kind.to_lowercase(), object.name_any());
                     Item::wrong("HZ-HC-HOSPITAL", group, name, why, fix)
@@ -142,4 +144,36 @@ async fn objects(client: Client) -> Vec<Item> {
         }
     }
     items
+}
+
+/// A database that works is well even while its backups are not, but whoever looks should read of it.
+fn ready(object: &Value) -> String {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    match conditions.iter().find(|condition| condition["type"] == HEALTHY && condition["status"] == "False") {
+        None => "ready".to_owned(),
+        Some(backups) => {
+            let text = |key: &str| backups[key].as_str().unwrap_or_default().to_owned();
+            format!("ready, but not backed up as it should be: {} ({})", text("message"), text("reason"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_ready_still_warns_of_its_backups() {
+        let with = |status: &str| {
+            json!({ "status": { "conditions": [
+                { "type": "Ready", "status": "True" },
+                { "type": "BackupHealthy", "status": status, "reason": "Overdue", "message": "the last is old" },
+            ] } })
+        };
+        assert_eq!(ready(&with("False")), "ready, but not backed up as it should be: the last is old (Overdue)");
+        assert_eq!((ready(&with("True")), ready(&with("Unknown"))), ("ready".to_owned(), "ready".to_owned()));
+        assert_eq!(ready(&json!({})), "ready");
+    }
 }

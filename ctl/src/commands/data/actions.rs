@@ -3,15 +3,13 @@
 use hz_crds::operation::{Action, DataOperation, DataOperationSpec, Target, a_week};
 use hz_crds::quantity::Amount;
 use hz_crds::shared::PodSeen;
-use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
 
-use super::{FIELD_MANAGER, Sort, pods};
+use super::{Sort, create, pods};
 use crate::bootstrap::site::random;
 use crate::commands::confirm::Question;
 use crate::commands::operation::row::{Row, deed};
 use crate::commands::operation::{end, follow};
-use crate::commands::reach::{Place, Reach, refused};
+use crate::commands::reach::{Place, Reach};
 use crate::exit::{ExitStatus, Failure};
 use crate::printer::{Output, Printer};
 
@@ -80,7 +78,8 @@ pub struct Rebuild {
     member: String,
 }
 
-fn size(text: &str) -> Result<Amount, String> {
+/// Room for data, as a person writes it.
+pub fn size(text: &str) -> Result<Amount, String> {
     let amount = Amount::from(text);
     // Thousandths of a byte are an amount to the API server, and nobody's disk.
     match amount.units() {
@@ -149,7 +148,7 @@ async fn ask(
         question.ask(None, printer)?;
     }
     let operation = operation(sort, &place, action, wish, asked.timeout, &random(5));
-    let made = create(&client, &operation).await?;
+    let made = create(&client, &operation, &deed(&operation)).await?;
     let place = Place::of(&made);
     if !asked.wait {
         let again = format!("hzctl operation wait {} -n {}{}", place.name, place.namespace, asked.reach.spelt());
@@ -162,13 +161,6 @@ async fn ask(
     }
     let ended = follow::to_end(&client, &place, &asked.reach, printer).await?;
     end::tell(&ended, printer)
-}
-
-async fn create(client: &Client, operation: &DataOperation) -> Result<DataOperation, Failure> {
-    let api: Api<DataOperation> = Api::namespaced(client.clone(), &operation.namespace().unwrap_or_default());
-    let who = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    let made = api.create(&who, operation).await;
-    made.map_err(|error| refused(format!("{} cannot be asked for", deed(operation)), &error))
 }
 
 /// The copies that are named must be there, and a switchover must lead away from the leader.

@@ -10,7 +10,7 @@ use crate::commands::data::DATABASE;
 use crate::commands::data::rows::{Readiness, Work, Works};
 use crate::commands::operation;
 use crate::commands::reach::{Everywhere, list};
-use crate::commands::table::{age, or_hyphen, plain, time, trimmed};
+use crate::commands::table::{age, ago, or_hyphen, plain, time, trimmed};
 use crate::exit::{ExitStatus, Failure};
 use crate::printer::Printer;
 
@@ -48,6 +48,8 @@ struct Row {
     size: String,
     databases: Vec<String>,
     operation: Option<Work>,
+    last_backup: Option<String>,
+    last_proved_restore: Option<String>,
     endpoint: Option<String>,
     read_only_endpoint: Option<String>,
     suspended: bool,
@@ -75,6 +77,8 @@ fn row(server: &PostgresInstance, works: &Works) -> Row {
         synchronous: format!("{:?}", server.spec.synchronous),
         size: server.spec.storage.size.to_string(),
         databases: server.spec.databases.iter().map(|database| database.name.clone()).collect(),
+        last_backup: status.last_backup,
+        last_proved_restore: status.last_proved_restore,
         endpoint: status.endpoint,
         read_only_endpoint: status.read_only_endpoint,
         suspended: server.spec.suspend,
@@ -86,8 +90,20 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     if rows.is_empty() {
         return format!("There are no {}.", DATABASE.nouns.1);
     }
-    let mut table =
-        plain(&["NAMESPACE", "NAME", "READY", "PRIMARY", "INSTANCES", "SYNC", "SIZE", "OPERATION", "ENDPOINT", "AGE"]);
+    let mut table = plain(&[
+        "NAMESPACE",
+        "NAME",
+        "READY",
+        "PRIMARY",
+        "INSTANCES",
+        "SYNC",
+        "SIZE",
+        "OPERATION",
+        "LAST BACKUP",
+        "PROVED",
+        "ENDPOINT",
+        "AGE",
+    ]);
     for row in rows {
         table.add_row([
             row.namespace.clone(),
@@ -98,6 +114,8 @@ fn table(rows: &[Row], now: Timestamp) -> String {
             row.synchronous.clone(),
             row.size.clone(),
             or_hyphen(row.operation.as_ref().map(Work::words).as_deref()),
+            ago(row.last_backup.as_deref(), now),
+            ago(row.last_proved_restore.as_deref(), now),
             or_hyphen(row.endpoint.as_deref()),
             age(row.created, now),
         ]);
@@ -126,6 +144,7 @@ mod tests {
                 "primary": "records-1",
                 "readyInstances": 3,
                 "endpoint": "records.hospital-anna.svc:5432",
+                "lastBackup": "2026-03-01T10:00:00Z",
             },
         }))
         .unwrap()
@@ -139,7 +158,7 @@ mod tests {
         let table = table(&rows, "2026-03-01T13:00:00Z".parse().unwrap());
         assert_eq!(
             table.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" "),
-            "hospital-anna records yes records-1 3/3 Strict 20Gi Restart 1/3 records.hospital-anna.svc:5432 5h"
+            "hospital-anna records yes records-1 3/3 Strict 20Gi Restart 1/3 3h never records.hospital-anna.svc:5432 5h"
         );
         insta::assert_yaml_snapshot!(rows, @r#"
         - namespace: hospital-anna
@@ -159,6 +178,8 @@ mod tests {
             action: Restart
             phase: Running
             progress: 1/3
+          lastBackup: "2026-03-01T10:00:00Z"
+          lastProvedRestore: ~
           endpoint: "records.hospital-anna.svc:5432"
           readOnlyEndpoint: ~
           suspended: false
@@ -174,7 +195,7 @@ mod tests {
         let table = table(&rows, "2026-03-01T08:00:05Z".parse().unwrap());
         assert_eq!(
             table.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" "),
-            "hospital-anna records no - 0/3 Strict 20Gi - - 5s"
+            "hospital-anna records no - 0/3 Strict 20Gi - never never - 5s"
         );
         assert_eq!(super::table(&[], Timestamp::now()), "There are no database servers.");
     }

@@ -1,17 +1,12 @@
 //! How an operation ended, as a sentence, an exit code and a way out.
 
-use hz_crds::Timestamp;
-use hz_crds::conditions::READY;
-use hz_crds::operation::{DataOperation, Phase, TargetKind};
+use hz_crds::operation::{DataOperation, TargetKind};
 use kube::ResourceExt;
 
 use super::row::{Row, deed, phase};
+use crate::commands::follow::ended::{Ended, Why, is_late, took};
 use crate::exit::{ExitStatus, Failure};
 use crate::printer::Printer;
-use crate::progress::short;
-
-/// Reason of the condition `Ready` of an operation that ran out of time.
-const LATE: &str = "DeadlineExceeded";
 
 /// Tell how it ended: data if well, a failure if not.
 pub fn tell(operation: &DataOperation, printer: &mut Printer) -> Result<ExitStatus, Failure> {
@@ -24,21 +19,22 @@ pub fn tell(operation: &DataOperation, printer: &mut Printer) -> Result<ExitStat
 
 /// `the restart of records succeeded in 42s: all copies started anew`
 pub fn sentence(operation: &DataOperation) -> String {
-    let how = match phase(operation) {
-        Phase::Pending => "waits",
-        Phase::Running => "is under way",
-        Phase::Succeeded => "succeeded",
-        Phase::Failed => "failed",
-        Phase::Cancelled => "was cancelled",
-    };
-    let took = took(operation).map(|took| format!(" in {took}")).unwrap_or_default();
-    let message = message(operation).map(|message| format!(": {message}")).unwrap_or_default();
-    format!("{} {how}{}{message}", deed(operation), if phase(operation) == Phase::Succeeded { &took } else { "" })
+    ended(operation).sentence()
+}
+
+fn ended(operation: &DataOperation) -> Ended {
+    let status = operation.status.clone().unwrap_or_default();
+    Ended {
+        deed: deed(operation),
+        phase: phase(operation),
+        took: took(status.start_time.as_deref(), status.completion_time.as_deref()),
+        message: status.message,
+        late: is_late(&status.conditions),
+    }
 }
 
 /// What a person has to look at, if it did not succeed.
 fn failure(operation: &DataOperation) -> Option<Failure> {
-    let deed = deed(operation);
     let target = &operation.spec.target;
     let command = match target.kind {
         TargetKind::PostgresInstance => "db",
@@ -46,40 +42,11 @@ fn failure(operation: &DataOperation) -> Option<Failure> {
     };
     let namespace = operation.namespace().unwrap_or_default();
     let see = format!("`hzctl {command} logs {} --all -n {namespace}`", target.name);
-    let failure = match phase(operation) {
-        Phase::Failed if is_late(operation) => {
-            let message = format!("{deed} was given up at its deadline of {} seconds", operation.spec.deadline_seconds);
-            Failure::new(ExitStatus::Deadline, message)
-                .hint(format!("{see} tells what it waited for; ask again with a longer --timeout to go on"))
-        }
-        Phase::Failed => Failure::fault(format!("{deed} failed"))
-            .hint(format!("{see} tells more; mend it and ask again: what has ended does not go on by itself")),
-        Phase::Cancelled => Failure::new(ExitStatus::Interrupted, format!("{deed} was cancelled"))
-            .hint("what was done stays done; the same command again does the rest"),
-        Phase::Pending | Phase::Running | Phase::Succeeded => return None,
-    };
-    Some(match message(operation) {
-        Some(message) => failure.because(message),
-        None => failure,
+    ended(operation).failure(Some(operation.spec.deadline_seconds), |why| match why {
+        Why::Late => format!("{see} tells what it waited for; ask again with a longer --timeout to go on"),
+        Why::Failed => format!("{see} tells more; mend it and ask again: what has ended does not go on by itself"),
+        Why::Cancelled => "what was done stays done; the same command again does the rest".into(),
     })
-}
-
-fn is_late(operation: &DataOperation) -> bool {
-    let conditions = operation.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == READY && condition.reason == LATE)
-}
-
-fn message(operation: &DataOperation) -> Option<String> {
-    let message = operation.status.as_ref()?.message.clone()?;
-    Some(message.trim().trim_end_matches('.').to_owned()).filter(|message| !message.is_empty())
-}
-
-/// From the first step to the end, by the clock of the operator alone.
-fn took(operation: &DataOperation) -> Option<String> {
-    let status = operation.status.as_ref()?;
-    let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
-    let took = time(&status.completion_time)?.duration_since(time(&status.start_time)?);
-    Some(short(took.try_into().ok()?))
 }
 
 #[cfg(test)]

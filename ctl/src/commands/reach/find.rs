@@ -52,7 +52,7 @@ where
 }
 
 /// Which of these is meant; `nouns` is one of them and many of them.
-fn choose(places: &[Place], namespace: Option<&str>, name: &str, nouns: (&str, &str)) -> Result<usize, Failure> {
+pub fn choose(places: &[Place], namespace: Option<&str>, name: &str, nouns: (&str, &str)) -> Result<usize, Failure> {
     let (noun, nouns) = nouns;
     let named: Vec<usize> = (0..places.len()).filter(|index| places[*index].name == name).collect();
     match named.as_slice() {
