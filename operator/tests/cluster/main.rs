@@ -10,6 +10,8 @@ mod faults;
 mod lab;
 #[path = "../common/server.rs"]
 mod server;
+#[path = "../common/tool.rs"]
+mod tool;
 
 mod backups;
 mod bench;
