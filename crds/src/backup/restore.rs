@@ -139,6 +139,7 @@ pub fn restore_status(restore: &Restore, seen: &Seen, now: Timestamp) -> Restore
     let generation = restore.metadata.generation.unwrap_or_else(unobserved);
     let verdict = match phase {
         Phase::Succeeded => Verdict::yes("Restored", message.clone()),
+        Phase::Failed if is_late(restore, created, now) => Verdict::no("DeadlineExceeded", message.clone()),
         Phase::Failed => Verdict::no("Failed", message.clone()),
         _ => Verdict::no("AtWork", message.clone()),
     };
@@ -155,9 +156,12 @@ pub fn restore_status(restore: &Restore, seen: &Seen, now: Timestamp) -> Restore
     }
 }
 
+fn is_late(restore: &Restore, created: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(created) > SignedDuration::from_secs(i64::from(restore.spec.deadline_seconds))
+}
+
 fn stands(restore: &Restore, seen: &Seen, created: Timestamp, now: Timestamp) -> (Phase, String) {
     let name = &restore.spec.instance;
-    let late = now.duration_since(created) > SignedDuration::from_secs(i64::from(restore.spec.deadline_seconds));
     let (phase, message) = match (&seen.outcome, &seen.instance) {
         (Outcome::Unfit(unfit), _) if unfit.may_pass() => (Phase::Pending, unfit.to_string()),
         (Outcome::Unfit(unfit), _) => return (Phase::Failed, unfit.to_string()),
@@ -182,7 +186,7 @@ fn stands(restore: &Restore, seen: &Seen, created: Timestamp, now: Timestamp) ->
             }
         }
     };
-    if late {
+    if is_late(restore, created, now) {
         return (Phase::Failed, format!("not done within {} s: {message}", restore.spec.deadline_seconds));
     }
     (phase, message)

@@ -247,7 +247,8 @@ impl Server<'_> {
             "-master.telemetry=false".into(),
             format!("-volume.port={VOLUME}"),
             format!("-volume.max={most}"),
-            "-volume.minFreeSpace=5".into(),
+            // Of the server's whole disk, where volumes are folders on it; a share of that would mean nothing.
+            "-volume.minFreeSpace=1GiB".into(),
             "-volume.preStopSeconds=2".into(),
             "-volume.concurrentUploadLimitMB=32".into(),
             "-volume.concurrentDownloadLimitMB=64".into(),

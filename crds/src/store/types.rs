@@ -87,8 +87,8 @@ pub struct ObjectStoreStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// What is true of the store: `Ready` (its buckets are there, by an authenticated request through its Service, over
-    /// TLS), `Redundant` (every server is there).
+    /// What is true of the store: `Ready` (its buckets are there and an object was written, by authenticated
+    /// requests through its Service, over TLS), `Redundant` (every server is there).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

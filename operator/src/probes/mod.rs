@@ -159,7 +159,7 @@ pub trait Probes: Send + Sync + 'static {
     /// Has a sentinel, which is the target, choose another master, if the pod named is the one it knows.
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>>;
 
-    /// Looks for each of these buckets, and makes those that are missing.
+    /// Looks for each of these buckets, makes those that are missing, and writes an object.
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>>;
 }
 

@@ -11,6 +11,8 @@ use super::{Silent, Store};
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// A bucket is made by three servers together, and by the disks under them.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// An object that is written to see whether one can be.
+const PROBE: &str = ".hz-operator/probe";
 /// How long a signature is good; clocks of servers differ.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 
@@ -30,7 +32,19 @@ pub async fn buckets(target: &Store, wanted: &[String]) -> Result<(), Silent> {
             _ => tracing::info!(?target, bucket = name, "made a bucket"),
         }
     }
-    Ok(())
+    match wanted.first() {
+        Some(name) => write(&client, &bucket(target, name)?, &credentials).await,
+        None => Ok(()),
+    }
+}
+
+/// A store that answers and has no room, or not the servers for its copies, takes no backup: only a write tells.
+async fn write(client: &Client, bucket: &Bucket, credentials: &Credentials) -> Result<(), Silent> {
+    let put = client.put(bucket.put_object(Some(credentials), PROBE).sign(SIGNED_FOR)).body("written by hz-operator");
+    match said(put).await.map_err(|silent| silent.during("write an object"))? {
+        StatusCode::NOT_FOUND => Err(Silent::Refused(format!("bucket {} is gone", bucket.name()))),
+        _ => Ok(()),
+    }
 }
 
 fn bucket(target: &Store, name: &str) -> Result<Bucket, Silent> {
