@@ -18,7 +18,7 @@ pub use restore_types::*;
 pub use types::*;
 
 /// What answers PostgreSQL when its log is complete, in its pods.
-pub const ARCHIVE: &str = include_str!("archive.sh");
+pub const ARCHIVE: &str = include_str!("pgbackrest.sh");
 /// What serves backups beside PostgreSQL.
 pub const SERVE: &str = include_str!("server.sh");
 /// What fetches the data of an instance that is restored.

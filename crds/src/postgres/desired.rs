@@ -189,7 +189,7 @@ impl Server<'_> {
             json!({ "data": {
                 "patroni.yml": file,
                 "take_over.py": patroni::TAKE_OVER,
-                "archive.sh": backup::ARCHIVE,
+                "pgbackrest.sh": backup::ARCHIVE,
                 "server.sh": backup::SERVE,
                 "restore.py": self.spec.restore_from.as_ref().map(|_| backup::RESTORE),
             } }),

@@ -122,8 +122,9 @@ pub fn all(spec: &PostgresInstanceSpec) -> BTreeMap<String, String> {
         ("tcp_keepalives_count", "3".into()),
         ("tcp_user_timeout", "20s".into()),
         // Always on, since turning it on takes a restart: without a plan for backups the command has nothing to do.
+        // pgBackRest looks for its own name in it.
         ("archive_mode", "on".into()),
-        ("archive_command", format!("sh {FOLDER}/archive.sh %p")),
+        ("archive_command", format!("sh {FOLDER}/pgbackrest.sh %p")),
         // The most that is lost with all servers at once, where something was written at all.
         ("archive_timeout", "300s".into()),
         // How much a restore is short of is told by the last transaction.
