@@ -42,7 +42,9 @@ pub fn without_nulls(value: Value) -> Value {
             .map(|(key, value)| (key, without_nulls(value)))
             .collect::<serde_json::Map<_, _>>()
             .into(),
-        Value::Array(list) => list.into_iter().filter(|value| !value.is_null()).map(without_nulls).collect::<Vec<_>>().into(),
+        Value::Array(list) => {
+            list.into_iter().filter(|value| !value.is_null()).map(without_nulls).collect::<Vec<_>>().into()
+        }
         other => other,
     }
 }

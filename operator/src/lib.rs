@@ -161,7 +161,8 @@ pub async fn lead(client: Client, metrics: Arc<Metrics>, settings: Settings, pro
     }
     {
         let ctx = Arc::clone(&ctx);
-        tasks.spawn(restores.run(move |object| controllers::restore::reconcile(object, Arc::clone(&ctx)), |_, _, _| {}));
+        tasks
+            .spawn(restores.run(move |object| controllers::restore::reconcile(object, Arc::clone(&ctx)), |_, _, _| {}));
     }
     {
         let (ctx, all) = (Arc::clone(&ctx), all.clone());

@@ -68,11 +68,7 @@ impl Access {
     }
 
     /// Access to a store of ours, from the Secret that it made.
-    pub fn own(
-        bucket: &str,
-        name: &str,
-        secret: &std::collections::BTreeMap<String, String>,
-    ) -> Result<Self, Unfit> {
+    pub fn own(bucket: &str, name: &str, secret: &std::collections::BTreeMap<String, String>) -> Result<Self, Unfit> {
         let field = "spec.destination.objectStore.name";
         let endpoint = needed(secret, "endpoint", field, name)?;
         let (host, port) = split(&endpoint).map_err(|_| Unfit::waiting(field, "the address of the store"))?;

@@ -80,12 +80,8 @@ pub fn desired(plan: &BackupPlan, inputs: &Inputs, platform: &Platform) -> Resul
     let access = inputs.access.as_ref().map_err(Clone::clone)?;
     let slot = slot(&name);
     let passphrase = inputs.passwords.get(&slot)?;
-    let repository =
-        Repository { access, path: &format!("/{name}"), passphrase, full: plan.spec.retention.full };
-    let source = BTreeMap::from([
-        ("restore.conf", Some(repository.for_restore())),
-        (STORE_CA, access.ca.clone()),
-    ]);
+    let repository = Repository { access, path: &format!("/{name}"), passphrase, full: plan.spec.retention.full };
+    let source = BTreeMap::from([("restore.conf", Some(repository.for_restore())), (STORE_CA, access.ca.clone())]);
     // Where backups are, and the passphrase without which they are nothing, are known for as long as the plan is there;
     // the instance may be gone.
     let objects = Plan::owned_by(plan, PLAN_APP)
@@ -111,9 +107,7 @@ pub fn desired(plan: &BackupPlan, inputs: &Inputs, platform: &Platform) -> Resul
         ("tls.key", Some(pair.tls_key.clone())),
         (STORE_CA, access.ca.clone()),
     ]);
-    Ok(objects
-        .with(pair.secret(&certificate))
-        .with(secret(configuration_secret(&plan.spec.instance), configuration)))
+    Ok(objects.with(pair.secret(&certificate)).with(secret(configuration_secret(&plan.spec.instance), configuration)))
 }
 
 fn secret(name: String, data: BTreeMap<&str, Option<String>>) -> DynamicObject {

@@ -34,12 +34,7 @@ pub enum Step {
 }
 
 /// What is to be done for a drill. `restored` is the Restore of the run under way; `backed_up`: the plan has a backup.
-pub fn step(
-    drill: &RestoreDrill,
-    restored: Option<&Restore>,
-    backed_up: bool,
-    now: Timestamp,
-) -> Result<Step, Unfit> {
+pub fn step(drill: &RestoreDrill, restored: Option<&Restore>, backed_up: bool, now: Timestamp) -> Result<Step, Unfit> {
     let crontab = schedule::parse("spec.schedule", &drill.spec.schedule)?;
     let run = drill.status.as_ref().and_then(|status| status.last_run.as_ref());
     let began = run.and_then(|run| run.start_time.parse::<Timestamp>().ok());
@@ -101,7 +96,13 @@ pub fn result(mut name: String, passed: bool, mut answer: String) -> CheckResult
 }
 
 /// What a run that ends comes to.
-pub fn finish(drill: &RestoreDrill, run: &DrillRun, restored: &Restore, checks: Vec<CheckResult>, now: Timestamp) -> DrillRun {
+pub fn finish(
+    drill: &RestoreDrill,
+    run: &DrillRun,
+    restored: &Restore,
+    checks: Vec<CheckResult>,
+    now: Timestamp,
+) -> DrillRun {
     let status = restored.status.clone().unwrap_or_default();
     let recovery = status.recovery_seconds;
     let moment = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<Timestamp>().ok());

@@ -12,7 +12,9 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{BACKUP_APP, Inputs, PLAN_APP, SOURCE, certificate, configuration_secret, desired, job, slot, source_secret};
+pub use desired::{
+    BACKUP_APP, Inputs, PLAN_APP, SOURCE, certificate, configuration_secret, desired, job, slot, source_secret,
+};
 pub use plan_status::*;
 pub use restore_types::*;
 pub use types::*;

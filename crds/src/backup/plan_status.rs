@@ -95,9 +95,8 @@ pub fn due(plan: &BackupPlan, backups: &[Backup], now: Timestamp) -> Option<Due>
         let at = failed.and_then(|at| at.checked_add(AGAIN_AFTER).ok()).unwrap_or(now);
         return Some(Due { at, type_: BackupType::Full });
     }
-    let newest = |all: bool| {
-        backups.iter().filter(|b| all || b.spec.type_ == BackupType::Full).filter_map(created).max()
-    };
+    let newest =
+        |all: bool| backups.iter().filter(|b| all || b.spec.type_ == BackupType::Full).filter_map(created).max();
     let next_full = newest(false).or_else(|| newest(true)).and_then(|at| schedule::next(&full, at));
     let next_full = next_full.map(|at| Due { at, type_: BackupType::Full });
     let text = plan.spec.schedule.differential.as_ref();
@@ -175,7 +174,10 @@ fn healthy(plan: &BackupPlan, observed: &Observed, last: Option<&Backup>, now: T
     // One that is under way has its deadline; one that was not begun has an hour.
     let waits = due(plan, &observed.backups, now).map(|due| now.duration_since(due.at));
     if waits.is_some_and(|waits| waits > SignedDuration::from_hours(1)) {
-        return Verdict::no("Overdue", format!("the last backup, {}, is older than the schedule says", last.name_any()));
+        return Verdict::no(
+            "Overdue",
+            format!("the last backup, {}, is older than the schedule says", last.name_any()),
+        );
     }
     let until = observed.archiver.as_ref().and_then(|archiver| archiver.last);
     match (until, &observed.archiver) {

@@ -80,7 +80,12 @@ fn chosen<'a>(name: &str, backups: &'a [Backup]) -> Result<&'a Backup, Unfit> {
         let mut there: Vec<String> = backups.iter().filter(usable).map(ResourceExt::name_any).collect();
         there.sort();
         let there = there.iter().rev().take(5).cloned().collect::<Vec<_>>().join(", ");
-        Unfit::refused("spec.backup", name, "the plan has no complete backup of that name", format!("the newest: {there}"))
+        Unfit::refused(
+            "spec.backup",
+            name,
+            "the plan has no complete backup of that name",
+            format!("the newest: {there}"),
+        )
     })
 }
 

@@ -141,9 +141,10 @@ fn clinical_data_goes_to_no_store_outside() {
 
 #[test]
 fn a_key_that_is_not_there_is_named() {
-    let s3: S3 =
-        serde_json::from_value(json!({ "endpoint": "https://s3.example.com:9000", "bucket": "backups", "secret": "key" }))
-            .unwrap();
+    let s3: S3 = serde_json::from_value(
+        json!({ "endpoint": "https://s3.example.com:9000", "bucket": "backups", "secret": "key" }),
+    )
+    .unwrap();
     let mut secret = BTreeMap::from([("access-key-id".to_owned(), "AK".to_owned())]);
     let refused = Access::external(&s3, &secret).unwrap_err();
     assert_eq!(
@@ -171,7 +172,10 @@ fn a_schedule_that_is_none_is_refused_with_its_field() {
 fn the_first_backup_is_made_at_once_and_the_next_when_the_schedule_says() {
     let (plan, now) = (plan(), "2026-07-01T12:00:00Z".parse().unwrap()); // a Wednesday
     let first = due(&plan, &[], now).unwrap();
-    assert_eq!((first.type_, first.at, first.name("nightly").as_str()), (BackupType::Full, now, "nightly-202607011200"));
+    assert_eq!(
+        (first.type_, first.at, first.name("nightly").as_str()),
+        (BackupType::Full, now, "nightly-202607011200")
+    );
 
     let running = backup("a", "2026-07-01T12:00:00Z", Phase::Running, "");
     assert_eq!(due(&plan, &[running], now), None, "one at a time");
@@ -253,7 +257,8 @@ fn a_status_that_says_the_same_says_it_in_the_same_words() {
     };
     let first = status(&plan, &observed, at("12:00:00"));
     plan.status = Some(first.clone());
-    let later = Observed { archiver: Some(Archiver { last: Some(at("12:03:00")), failed: None, waiting: 1 }), ..observed };
+    let later =
+        Observed { archiver: Some(Archiver { last: Some(at("12:03:00")), failed: None, waiting: 1 }), ..observed };
     assert_eq!(status(&plan, &later, at("12:05:00")), first, "nothing that a person has to know has changed");
     assert_eq!(first.next_backup_time.as_deref(), Some("2026-07-02T01:00:00Z"));
     assert_eq!(first.recoverable_from.as_deref(), Some("2026-07-01T01:00:00Z"));

@@ -14,10 +14,10 @@ use super::{
     REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots,
     system_secret,
 };
+use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
 use crate::quantity::Amount;
 use crate::shared::digest;
-use crate::object::without_nulls;
 use crate::{Plan, Platform, Unfit, backup, labels, network, pod, rbac};
 
 /// Word for it in labels.

@@ -34,7 +34,8 @@ pub fn run(scene: &Scene) -> Result<()> {
 
 fn go(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
     writer.until_rows(50)?;
-    let moment = cluster.sql("appointments", "select to_char(now() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")?;
+    let moment =
+        cluster.sql("appointments", "select to_char(now() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")?;
     let moment = moment.trim().to_owned();
     let rows = writer.rows()?;
     writer.until_rows(rows + 50)?;
@@ -174,7 +175,8 @@ fn ended(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 fn numbers(cluster: &Cluster<'_>, pod: &str, question: &str) -> Result<BTreeSet<u64>> {
-    let ask = format!("exec -n {HOSPITAL} {pod} -c postgres -- psql -X -A -t -U postgres -d appointments -c '{question}'");
+    let ask =
+        format!("exec -n {HOSPITAL} {pod} -c postgres -- psql -X -A -t -U postgres -d appointments -c '{question}'");
     Ok(cluster.kubectl(&ask)?.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 

@@ -41,7 +41,8 @@ pub async fn reconcile(plan: Arc<BackupPlan>, ctx: Arc<Context>) -> Result<Next,
         _ => None,
     };
     let backups = of_plan(&ctx, &namespace, &name);
-    let observed = Observed { outcome, proved: proved(&ctx, &namespace, &name), instance: instance.is_some(), backups, archiver };
+    let observed =
+        Observed { outcome, proved: proved(&ctx, &namespace, &name), instance: instance.is_some(), backups, archiver };
     let status = status(&plan, &observed, now);
     if ctx.engine.reporter.report(&*plan, &status).await? {
         ctx.engine.world.nudge("PostgresInstance", Some(&namespace), &plan.spec.instance);
@@ -153,7 +154,9 @@ async fn forget(backups: &[Backup], namespace: &str, ctx: &Context) -> Result<()
 /// What the plan for an instance says, for the instance's own status.
 pub fn seen(ctx: &Context, namespace: &str, instance: &str) -> Option<BackupsSeen> {
     let plans = in_namespace(&ctx.plans, namespace).into_iter();
-    let plan = plans.filter(|plan| plan.spec.instance == instance).min_by_key(|plan| plan.metadata.creation_timestamp.clone())?;
+    let plan = plans
+        .filter(|plan| plan.spec.instance == instance)
+        .min_by_key(|plan| plan.metadata.creation_timestamp.clone())?;
     let plan = ctx.engine.reporter.freshened(&plan);
     let status = plan.status.clone().unwrap_or_default();
     let healthy = status.conditions.iter().find(|condition| condition.type_ == backup::HEALTHY);

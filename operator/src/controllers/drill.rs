@@ -109,7 +109,11 @@ async fn begin(drill: &RestoreDrill, namespace: &str, now: Timestamp, ctx: &Cont
 
 async fn make(drill: &RestoreDrill, name: &str, namespace: &str, ctx: &Context) -> Result<(), Error> {
     let spec = of_drill(&drill.spec.plan, name, drill.spec.deadline_seconds);
-    let spec = serde_json::from_value(spec).map_err(|source| Error::Shape { kind: "Restore", name: name.to_owned(), source })?;
+    let spec = serde_json::from_value(spec).map_err(|source| Error::Shape {
+        kind: "Restore",
+        name: name.to_owned(),
+        source,
+    })?;
     let mut restore = Restore::new(name, spec);
     restore.metadata.namespace = Some(namespace.to_owned());
     restore.metadata.owner_references = drill.controller_owner_ref(&()).map(|owner| vec![owner]);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hz_crds::backup::restore::{MADE_BY, Seen, instance, restore_status};
 use hz_crds::backup::Restore;
+use hz_crds::backup::restore::{MADE_BY, Seen, instance, restore_status};
 use hz_crds::conditions;
 use hz_crds::operation::Phase;
 use hz_crds::postgres::PostgresInstance;

@@ -184,8 +184,20 @@ fn is_alarming(now: &Value, was: Option<&Value>) -> bool {
     let refused = matches!(
         now["reason"].as_str(),
         Some(
-            "Unfit" | "NameTaken" | "Malformed" | "NotApplied" | "Rejected" | "Refused" | "Failed" | "DeadlineExceeded"
-                | "NotProved" | "BackupFailed" | "Overdue" | "ArchivingFails" | "ArchivingLags" | "NotAsPlanned"
+            "Unfit"
+                | "NameTaken"
+                | "Malformed"
+                | "NotApplied"
+                | "Rejected"
+                | "Refused"
+                | "Failed"
+                | "DeadlineExceeded"
+                | "NotProved"
+                | "BackupFailed"
+                | "Overdue"
+                | "ArchivingFails"
+                | "ArchivingLags"
+                | "NotAsPlanned"
         )
     );
     now["status"] == "False" && (refused || was.is_some_and(|was| was["status"] == "True"))

@@ -98,7 +98,10 @@ pub async fn read_all(target: &Sql) -> Result<(u64, u64), Silent> {
             let table: String = table.get(0);
             // Every row as text: nothing in it is left unread, nor what is stored beside it.
             let question = format!("SELECT count(*) FROM {table} AS t WHERE length(t::text) > 0");
-            let row = client.query_one(&question, &[]).await.map_err(|error| silent(&error).during(&format!("read {table}")))?;
+            let row = client
+                .query_one(&question, &[])
+                .await
+                .map_err(|error| silent(&error).during(&format!("read {table}")))?;
             let found: i64 = row.get(0);
             count += 1;
             rows += u64::try_from(found).unwrap_or_default();

@@ -131,7 +131,9 @@ async fn a_restore_makes_a_new_instance_and_never_touches_one_that_is_there() {
     lab.open_example().await;
     key(&lab, &[("access-key-id", "AK"), ("secret-access-key", "SK")]).await;
     plan(&lab, true).await;
-    let restore = |name: &str, into: &str| object("Restore", name, &json!({ "plan": "nightly", "instance": into, "instances": 1 }));
+    let restore = |name: &str, into: &str| {
+        object("Restore", name, &json!({ "plan": "nightly", "instance": into, "instances": 1 }))
+    };
     lab.apply(&restore("early", "records-back")).await;
     lab.until("Restore", Some(HOSPITAL), "early", |restore| {
         restore["status"]["message"].as_str().is_some_and(|message| message.contains("its first backup"))
@@ -176,7 +178,8 @@ async fn rules_refuse_what_can_never_be() {
     };
     let both = json!({ "objectStore": { "name": "vault" },
         "s3": { "endpoint": "https://s", "bucket": "backups", "secret": "k" } });
-    refused("BackupPlan", json!({ "instance": "records", "destination": both }), "take one of objectStore and s3").await;
+    refused("BackupPlan", json!({ "instance": "records", "destination": both }), "take one of objectStore and s3")
+        .await;
     refused("BackupPlan", json!({ "instance": "records", "destination": {} }), "take one of objectStore and s3").await;
     let plain = json!({ "s3": { "endpoint": "http://s", "bucket": "backups", "secret": "k" } });
     refused("BackupPlan", json!({ "instance": "records", "destination": plain }), "spec.destination.s3.endpoint").await;
