@@ -71,3 +71,31 @@ fn without_null(schema: &mut JSONSchemaProps) {
         None => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// YAML 1.1, which Kubernetes tools read, takes these for truth values: a choice of that name could not be chosen.
+    #[test]
+    fn no_choice_is_a_truth_value_to_yaml() {
+        let words = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+        for crd in all() {
+            let text = serde_json::to_value(&crd).unwrap();
+            choices(&text, &mut |choice| {
+                assert!(!words.contains(&choice.to_lowercase().as_str()), "{}: {choice}", crd.name_any());
+            });
+        }
+    }
+
+    fn choices(value: &serde_json::Value, see: &mut impl FnMut(&str)) {
+        if let Some(list) = value["enum"].as_array() {
+            list.iter().filter_map(serde_json::Value::as_str).for_each(&mut *see);
+        }
+        match value {
+            serde_json::Value::Object(map) => map.values().for_each(|value| choices(value, see)),
+            serde_json::Value::Array(list) => list.iter().for_each(|value| choices(value, see)),
+            _ => {}
+        }
+    }
+}

@@ -53,7 +53,7 @@ pub fn instance(
         PostgresInstanceSpec {
             instances,
             // One copy has no other to confirm its writes.
-            synchronous: if instances == 1 { Synchronous::Off } else { described.synchronous },
+            synchronous: if instances == 1 { Synchronous::Disabled } else { described.synchronous },
             storage,
             deletion_policy: if spec.sealed { DeletionPolicy::Delete } else { described.deletion_policy },
             suspend: false,

@@ -334,7 +334,7 @@ fn a_restore_makes_an_instance_like_the_one_that_was_backed_up() {
     assert!(new.metadata.owner_references.is_none(), "it outlives its restore");
     let sealed = json!({ "plan": "nightly", "instance": "look", "instances": 1, "sealed": true });
     let sealed = new_instance(sealed).unwrap();
-    assert!(sealed.spec.sealed && sealed.spec.synchronous == crate::postgres::Synchronous::Off);
+    assert!(sealed.spec.sealed && sealed.spec.synchronous == crate::postgres::Synchronous::Disabled);
     assert_eq!(sealed.metadata.owner_references.unwrap()[0].kind, "Restore", "it goes with its restore");
 }
 

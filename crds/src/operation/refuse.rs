@@ -23,7 +23,7 @@ pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &See
                     "spec.instances: {wanted} copies need {wanted} servers to run on, and there are {workers}"
                 )),
                 _ if target.strict && wanted < 2 => Some(
-                    "spec.instances: with spec.synchronous Strict a write needs a second copy; set synchronous to Off first"
+                    "spec.instances: with spec.synchronous Strict a write needs a second copy; set synchronous to Disabled first"
                         .to_owned(),
                 ),
                 _ => None,

@@ -142,7 +142,7 @@ pub fn next(spec: &PostgresInstanceSpec, agreed: &Value, cluster: &Cluster, sett
     if cluster.members.len() == 1 {
         return Step::Restart(leader.clone());
     }
-    let able = |copy: &&Copy| !copy.leads() && (spec.synchronous == Synchronous::Off || copy.confirms());
+    let able = |copy: &&Copy| !copy.leads() && (spec.synchronous == Synchronous::Disabled || copy.confirms());
     match cluster.members.iter().find(able) {
         Some(copy) => Step::Switchover(leader.clone(), copy.clone()),
         None => Step::Wait("no copy confirms writes right now; the primary's restart waits for one".to_owned()),

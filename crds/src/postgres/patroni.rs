@@ -39,7 +39,7 @@ pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
         "failsafe_mode": true,
         // Any copy may confirm a write, so that the loss of one copy holds up nothing; a new primary is the one that is
         // furthest, and only if enough copies were asked to be sure of that.
-        "synchronous_mode": if spec.synchronous == Synchronous::Off { json!(false) } else { json!("quorum") },
+        "synchronous_mode": if spec.synchronous == Synchronous::Disabled { json!(false) } else { json!("quorum") },
         "synchronous_mode_strict": spec.synchronous == Synchronous::Strict,
         "synchronous_node_count": 1,
         "postgresql": {

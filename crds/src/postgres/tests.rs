@@ -192,7 +192,7 @@ fn one_copy_has_no_other_to_confirm_its_writes() {
         })
         .validate_cel()
     };
-    assert!(one(Synchronous::Off).is_ok());
+    assert!(one(Synchronous::Disabled).is_ok());
     assert!(one(Synchronous::Strict).is_err());
     assert!(one(Synchronous::Preferred).is_err());
 }
@@ -334,7 +334,7 @@ fn the_loss_of_the_confirming_copy_is_told_as_what_it_means() {
     };
     assert_eq!(reason(Synchronous::Strict), ("True".into(), "WritesWait".into()));
     assert_eq!(reason(Synchronous::Preferred), ("False".into(), "NoSecondCopy".into()));
-    assert_eq!(reason(Synchronous::Off), ("False".into(), "Asynchronous".into()));
+    assert_eq!(reason(Synchronous::Disabled), ("False".into(), "Asynchronous".into()));
 }
 
 proptest! {

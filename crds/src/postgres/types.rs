@@ -39,8 +39,8 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
 #[cfg_attr(test, kube(cel))]
 #[x_kube(
     validation = (
-        "self.instances > 1 || self.synchronous == 'Off'",
-        "a single instance has no other to confirm its writes: set synchronous to Off, or take 2 or more instances"
+        "self.instances > 1 || self.synchronous == 'Disabled'",
+        "a single instance has no other to confirm its writes: set synchronous to Disabled, or take 2 or more instances"
     ),
     validation = (
         "has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)",
@@ -160,7 +160,7 @@ pub enum Synchronous {
     /// As `Strict` while a second copy is there; without one writes go on and may be lost with the machine.
     Preferred,
     /// The primary alone has it. The last writes may be lost at a failover.
-    Off,
+    Disabled,
 }
 
 /// A database on the instance.

@@ -147,7 +147,7 @@ async fn a_restore_makes_a_new_instance_and_never_touches_one_that_is_there() {
 
     let new = lab.until("PostgresInstance", Some(HOSPITAL), "records-back", |_| true).await;
     assert_eq!(new["spec"]["restoreFrom"], json!({ "plan": "nightly" }));
-    assert_eq!((&new["spec"]["instances"], &new["spec"]["synchronous"]), (&json!(1), &json!("Off")));
+    assert_eq!((&new["spec"]["instances"], &new["spec"]["synchronous"]), (&json!(1), &json!("Disabled")));
     let file = lab.until("ConfigMap", Some(HOSPITAL), "records-back-patroni", |_| true).await;
     let file: Value = serde_json::from_str(file["data"]["patroni.yml"].as_str().unwrap()).unwrap();
     assert_eq!(file["bootstrap"]["method"], "pgbackrest", "{file:#}");

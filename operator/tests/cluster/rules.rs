@@ -90,7 +90,7 @@ fn at_birth() -> Vec<Case> {
             "PostgresInstance",
             "no other to confirm its writes",
             spec(json!({"instances": 1})),
-            spec(json!({"instances": 1, "synchronous": "Off"})),
+            spec(json!({"instances": 1, "synchronous": "Disabled"})),
         ),
         case(
             "PostgresInstance",
