@@ -3,7 +3,8 @@
 //! down; a restore is interrupted; a drill proves the whole, and one that must not pass does not.
 
 use std::collections::BTreeSet;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -119,7 +120,7 @@ fn drilled(scene: &Scene, cluster: &Cluster<'_>) -> Result<()> {
         &format!("patch restoredrill -n {HOSPITAL} records-proof --type merge --patch-file /dev/stdin"),
         patch,
     )?;
-    let failed = hzctl(scene, &["db", "drill", "records", "--wait", "--timeout", "600"])?;
+    let failed = hzctl(scene, &["db", "drill", "records", "--wait"])?;
     let said = String::from_utf8_lossy(&failed.stderr).into_owned() + &String::from_utf8_lossy(&failed.stdout);
     ensure!(!failed.status.success() && said.contains("too much"), "a drill that had to fail said: {said}");
     Ok(())
@@ -180,12 +181,18 @@ fn numbers(cluster: &Cluster<'_>, pod: &str, question: &str) -> Result<BTreeSet<
     Ok(cluster.kubectl(&ask)?.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 
+/// `hzctl` as a person calls it; one that waits for ever is ended.
 fn hzctl(scene: &Scene, args: &[&str]) -> Result<Output> {
-    scene.hzctl.command(args).args(["-n", HOSPITAL]).output().context("failed to run hzctl")
+    let plain = scene.hzctl.command(args);
+    let envs = plain.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let mut limited = Command::new("timeout");
+    limited.arg(SETTLE.as_secs().to_string()).arg(plain.get_program()).args(plain.get_args()).envs(envs);
+    limited.current_dir(plain.get_current_dir().unwrap_or_else(|| Path::new(".")));
+    limited.args(["-n", HOSPITAL]).output().context("failed to run hzctl")
 }
 
 fn wait(scene: &Scene, args: &[&str]) -> Result<()> {
-    let out = hzctl(scene, &[args, &["--wait", "--timeout", "900"]].concat())?;
+    let out = hzctl(scene, &[args, &["--wait"]].concat())?;
     ensure!(
         out.status.success(),
         "hzctl {} ended with {}: {}{}",
