@@ -90,3 +90,20 @@ fn all_of_it_fits_into_its_quota_and_into_the_lab() {
     assert!(total["cpu"] <= 500, "{} thousandths of a core are set aside", total["cpu"]);
     assert!(total["memory"] / 1000 <= 2 << 30, "{} bytes are set aside", total["memory"] / 1000);
 }
+
+#[test]
+fn the_backups_of_the_example_are_of_kinds_that_are_there() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/eight-node-cluster/backups.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents: Vec<Value> =
+        serde_yaml::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap()).collect();
+    let [store, plan, drill] = &documents[..] else { panic!("{} documents", documents.len()) };
+    let store: hz_crds::store::ObjectStore = read(store);
+    let plan: hz_crds::backup::BackupPlan = read(plan);
+    let drill: hz_crds::backup::RestoreDrill = read(drill);
+    let to = plan.spec.destination.object_store.unwrap();
+    assert_eq!(Some(&to.name), store.metadata.name.as_ref());
+    assert!(store.spec.buckets.contains(&to.bucket));
+    assert_eq!(Some(&drill.spec.plan), plan.metadata.name.as_ref());
+    hz_crds::backup::schedule::parse("spec.schedule", &drill.spec.schedule).unwrap();
+}

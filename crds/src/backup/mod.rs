@@ -1,23 +1,25 @@
 //! Backups of databases, and getting them back.
 
+mod backup_types;
 pub mod conf;
 mod desired;
 pub mod drill;
 mod plan_status;
+mod plan_types;
 pub mod restore;
 mod restore_types;
 pub mod schedule;
-mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use backup_types::*;
 pub use desired::{
     BACKUP_APP, Inputs, PLAN_APP, SOURCE, certificate, configuration_secret, desired, job, slot, source_secret,
 };
 pub use plan_status::*;
+pub use plan_types::*;
 pub use restore_types::*;
-pub use types::*;
 
 /// What answers PostgreSQL when its log is complete, in its pods.
 pub const ARCHIVE: &str = include_str!("pgbackrest.sh");

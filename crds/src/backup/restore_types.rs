@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::types::optional_phase;
+use super::backup_types::optional_phase;
 use crate::conditions::Condition;
 use crate::operation::Phase;
 use crate::quantity::Amount;

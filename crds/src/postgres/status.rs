@@ -139,7 +139,9 @@ fn backed_up(observed: &Observed) -> Verdict {
 fn durable(instance: &PostgresInstance, observed: &Observed) -> Verdict {
     let confirming = observed.confirming.join(" or ");
     match (instance.spec.synchronous, observed.confirming.is_empty()) {
-        (Synchronous::Disabled, _) => Verdict::no("Asynchronous", "asked for: the last writes may be lost at a failover"),
+        (Synchronous::Disabled, _) => {
+            Verdict::no("Asynchronous", "asked for: the last writes may be lost at a failover")
+        }
         (Synchronous::Strict, false) | (Synchronous::Preferred, false) => {
             Verdict::yes("Synchronous", format!("writes are confirmed by {confirming}"))
         }
