@@ -270,12 +270,15 @@ pub fn backup_status(
         oldest: text("oldest"),
         size_bytes: size,
         stored_bytes: stored,
-        stored: size.zip(stored).map(|(size, stored)| format!("{} of {}", mebibytes(stored), mebibytes(size))),
+        stored: size.zip(stored).map(|(size, stored)| format!("{} of {}", amount(stored), amount(size))),
         instance: instance.cloned().or(before.instance),
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // for people
-fn mebibytes(bytes: i64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+fn amount(bytes: i64) -> String {
+    match bytes as f64 {
+        bytes if bytes < f64::from(1 << 20) => format!("{:.1} KiB", bytes / 1024.0),
+        bytes => format!("{:.1} MiB", bytes / f64::from(1 << 20)),
+    }
 }
