@@ -174,6 +174,7 @@ impl Repository<'_> {
     /// For an instance that is restored: it only reads.
     pub fn for_restore(&self) -> String {
         let global = self.global(SOURCE_FOLDER);
-        format!("{global}process-max=2\n\n[main]\npg1-path={VOLUME}/pgdata\n")
+        // A restore is many small requests, and mostly waits for the answers.
+        format!("{global}process-max=4\n\n[main]\npg1-path={VOLUME}/pgdata\n")
     }
 }

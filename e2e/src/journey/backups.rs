@@ -66,7 +66,10 @@ fn restored(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, moment: &
     let begun = Instant::now();
     let asked = hzctl(scene, &["db", "restore", "records", "--into", BACK, "--at", moment, "--instances", "1"])?;
     ensure!(asked.status.success(), "hzctl db restore: {}", String::from_utf8_lossy(&asked.stderr));
-    until("the pod that restores", SETTLE, || cluster.kubectl(&format!("get pod -n {HOSPITAL} {BACK}-0")).map(drop))?;
+    let partial = "/var/lib/postgresql/data/pgdata.restoring/base";
+    until("the data to be fetched", SETTLE, || {
+        cluster.kubectl(&format!("exec -n {HOSPITAL} {BACK}-0 -c postgres -- ls {partial}")).map(drop)
+    })?;
     cluster.kubectl(&format!("delete pod -n {HOSPITAL} {BACK}-0 --grace-period=0 --force"))?;
     until("the restore to succeed", SETTLE, || {
         let all = cluster.items(&format!("get restores -n {HOSPITAL}"))?;
