@@ -20,6 +20,8 @@ use crate::engine::run::{Next, find, in_namespace};
 
 /// How often the log is asked about, and the clock.
 const LOOKS: Duration = Duration::from_secs(45);
+/// How often a plan that cannot be carried out is tried again.
+const LOOKS_AGAIN: Duration = Duration::from_secs(10);
 /// Word for stores in labels.
 const STORE_APP: &str = "store";
 
@@ -49,8 +51,8 @@ pub async fn reconcile(plan: Arc<BackupPlan>, ctx: Arc<Context>) -> Result<Next,
     }
     forget(&observed.backups, &namespace, &ctx).await?;
     if observed.outcome != Outcome::Applied {
-        let waits = matches!(&observed.outcome, Outcome::Unfit(unfit) if !unfit.may_pass());
-        return Ok(said.unwrap_or(if waits { Next::OnChange } else { Next::Retry }));
+        // What is wrong may be in a Secret of somebody else's, of which no watch tells.
+        return Ok(said.unwrap_or(Next::After(LOOKS_AGAIN)));
     }
     if !observed.instance {
         return Ok(Next::OnChange);

@@ -23,6 +23,7 @@ mod malformed;
 mod operations;
 mod process;
 mod rules;
+mod rules_of_backups;
 mod silence;
 mod told;
 mod torn;

@@ -6,6 +6,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
+use crate::rules_of_backups;
 
 /// The smallest object of each kind that is accepted.
 pub fn base(kind: &str) -> Value {
@@ -15,6 +16,11 @@ pub fn base(kind: &str) -> Value {
         "CacheInstance" => json!({}),
         "MedicalService" => json!({"image": "hz.hospital/orthanc:1.12.7"}),
         "DataOperation" => json!({"action": "Restart", "target": {"kind": "PostgresInstance", "name": "records"}}),
+        "ObjectStore" => json!({"storage": {"size": "4Gi"}}),
+        "BackupPlan" => json!({"instance": "records", "destination": {"objectStore": {"name": "vault"}}}),
+        "Backup" => json!({"plan": "nightly"}),
+        "Restore" => json!({"plan": "nightly", "instance": "records-back"}),
+        "RestoreDrill" => json!({"plan": "nightly"}),
         other => panic!("{other}"),
     };
     let mut object =
@@ -47,14 +53,14 @@ pub fn merged(mut into: Value, patch: &Value) -> Value {
 }
 
 /// A rule, by a piece of its message; what it refuses, and the twin it accepts. All are merged into the base.
-struct Case {
+pub struct Case {
     kind: &'static str,
     says: &'static str,
     refused: Value,
     accepted: Value,
 }
 
-fn case(kind: &'static str, says: &'static str, refused: Value, accepted: Value) -> Case {
+pub fn case(kind: &'static str, says: &'static str, refused: Value, accepted: Value) -> Case {
     Case { kind, says, refused, accepted }
 }
 
@@ -315,7 +321,7 @@ fn rules_of(schema: &Value, found: &mut BTreeSet<String>) {
 async fn each_rule_refuses_once_and_accepts_once() {
     let lab = Lab::new().await;
     let mut heard = String::new();
-    for case in at_birth().into_iter().chain(operations_at_birth()) {
+    for case in at_birth().into_iter().chain(operations_at_birth()).chain(rules_of_backups::at_birth()) {
         let accepted = merged(base(case.kind), &case.accepted);
         create(&lab, &accepted).await.unwrap_or_else(|error| panic!("should be accepted: {accepted}\n{error}"));
         let refused = merged(base(case.kind), &case.refused);
@@ -323,7 +329,7 @@ async fn each_rule_refuses_once_and_accepts_once() {
         assert!(error.contains(case.says), "{refused}\n{error}");
         heard.push_str(&error);
     }
-    for (before, case) in later() {
+    for (before, case) in later().into_iter().chain(rules_of_backups::later()) {
         lab.apply(&merged(base(case.kind), &before)).await;
         change(&lab, case.kind, &case.accepted).await.unwrap_or_else(|error| panic!("{}: {error}", case.accepted));
         let error =
@@ -337,17 +343,19 @@ async fn each_rule_refuses_once_and_accepts_once() {
         let crd = serde_json::to_value(&crd).unwrap();
         rules_of(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut all);
     }
-    heard.push_str(&ended(&lab).await);
+    for kind in ["DataOperation", "Backup", "Restore"] {
+        heard.push_str(&ended(&lab, kind).await);
+    }
     assert!(all.len() > 20);
     let untested: Vec<_> =
         all.iter().filter(|rule| !heard.contains(rule.as_str()) && !OUT_OF_REACH.contains(&rule.as_str())).collect();
     assert!(untested.is_empty(), "no case breaks these rules: {untested:#?}");
 }
 
-/// The rule about the status of an operation: how it ended does not change, and before that everything may.
-async fn ended(lab: &Lab) -> String {
-    lab.apply(&base("DataOperation")).await;
-    let api = lab.of("DataOperation", Some("default"));
+/// The rule about the status of what ends: how it ended does not change, and before that everything may.
+async fn ended(lab: &Lab, kind: &str) -> String {
+    lab.apply(&base(kind)).await;
+    let api = lab.of(kind, Some("default"));
     let write = async |phase: &str, message: &str| {
         let status = json!({"status": {"phase": phase, "message": message, "completionTime": "2026-07-01T12:00:00Z"}});
         api.patch_status("trial", &PatchParams::default(), &Patch::Merge(&status))
@@ -360,6 +368,6 @@ async fn ended(lab: &Lab) -> String {
     let error = write("Succeeded", "two").await.expect_err("an end that changes");
     let reworded = write("Failed", "three").await.expect_err("an end that is told otherwise");
     assert!(reworded.contains("does not change"), "{reworded}");
-    lab.delete("DataOperation", Some("default"), "trial").await;
+    lab.delete(kind, Some("default"), "trial").await;
     error
 }
