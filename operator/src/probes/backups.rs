@@ -19,6 +19,9 @@ const READ_WITHIN: Duration = Duration::from_secs(3600);
 const LOG: &str = "SELECT extract(epoch FROM last_archived_time)::bigint, \
     CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity') THEN last_failed_wal END, \
     (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') FROM pg_stat_archiver";
+/// A transaction that changes nothing. Recovery to a moment ends at the first transaction after it, and fails if there is
+/// none: a database where nobody has written since could not be restored to a moment of a minute ago.
+const MARK: &str = "SELECT pg_logical_emit_message(true, 'hz-operator', 'restore')";
 /// Ends the present segment and names it; where nothing was written, it names the one before.
 const SWITCH: &str = "SELECT pg_walfile_name(pg_switch_wal())";
 const ARCHIVED: &str = "SELECT coalesce(last_archived_wal >= $1, false) FROM pg_stat_archiver";
@@ -46,6 +49,7 @@ pub async fn archiver(target: &Sql) -> Result<Archiver, Silent> {
 pub async fn archive_now(target: &Sql) -> Result<(), Silent> {
     let ask = async {
         let client = connect(target, "hz-operator backups").await?;
+        client.query_one(MARK, &[]).await.map_err(|error| silent(&error))?;
         let row = client.query_one(SWITCH, &[]).await.map_err(|error| silent(&error))?;
         let segment: String = row.get(0);
         loop {
