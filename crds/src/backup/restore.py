@@ -4,6 +4,8 @@
 data directory only once it is whole: Patroni takes any data directory that is there for a database. A restore that was
 interrupted goes on where it was.
 
+`restore.py resume <scope>`, before Patroni starts, takes back what a pod that died over it has told the others.
+
 `restore.py settle` forgets, once the database is up, where it was recovered from and to: copies made of it would go by it.
 """
 
@@ -33,6 +35,20 @@ def restore(options):
     os.rename(PARTIAL, DATA)
 
 
+def resume(scope):
+    """Whoever bootstraps says so in Patroni's store, and every copy waits for it: also a pod that died meanwhile and came back, for
+    ever. Only the pod that began has something that is half restored."""
+    if not os.path.isdir(PARTIAL):
+        return
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from take_over import call
+
+    path = f"/api/v1/namespaces/{os.environ['POD_NAMESPACE']}/configmaps/{scope}-config"
+    if (call("GET", path)["metadata"].get("annotations") or {}).get("initialize") == "":
+        print("going on with the restore that was interrupted", flush=True)
+        call("PATCH", path, {"metadata": {"annotations": {"initialize": None}}})
+
+
 def settle(connection):
     import psycopg2
 
@@ -48,5 +64,7 @@ def settle(connection):
 if __name__ == "__main__":
     if sys.argv[1] == "settle":
         settle(sys.argv[2])
+    elif sys.argv[1] == "resume":
+        resume(sys.argv[2])
     else:
         restore(sys.argv[2:])

@@ -285,6 +285,10 @@ impl Server<'_> {
             "name": "postgres",
             "image": platform.images.postgres,
             "imagePullPolicy": pod::PULL,
+            "command": source.map(|_| {
+                let patroni = format!("exec patroni {FOLDER}/patroni.yml");
+                ["sh".to_owned(), "-c".to_owned(), format!("python3 {FOLDER}/restore.py resume {} && {patroni}", self.name)]
+            }),
             "env": self.environment(),
             "ports": [
                 { "name": "postgres", "containerPort": PORT, "protocol": "TCP" },
