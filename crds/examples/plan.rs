@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io::Read;
 
-use hz_crds::{Passwords, Plan, Platform, Slot, cache, hospital, postgres, service};
+use hz_crds::{Certificates, KeyPair, Passwords, Plan, Platform, Slot, cache, hospital, postgres, service};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,7 +26,12 @@ fn plan(document: Value) -> Result<Plan, Box<dyn Error>> {
         "Hospital" => hospital::desired(&serde_json::from_value(document)?, &hospital::Inputs::default(), &platform)?,
         "PostgresInstance" => {
             let instance = serde_json::from_value(document)?;
-            let inputs = postgres::Inputs { passwords: made_up(postgres::slots(&instance)), ..Default::default() };
+            let slot = postgres::tls::certificate(&instance, &platform);
+            let pem = || "example".to_owned();
+            let pair = KeyPair { ca_crt: pem(), ca_key: pem(), tls_crt: pem(), tls_key: pem() };
+            let certificates = Certificates::default().with(&slot, pair);
+            let passwords = made_up(postgres::slots(&instance));
+            let inputs = postgres::Inputs { passwords, certificates, ..Default::default() };
             postgres::desired(&instance, &inputs, &platform)?
         }
         "CacheInstance" => {

@@ -8,7 +8,7 @@ use hz_crds::hospital::{self, Hospital};
 use hz_crds::postgres::{self, PostgresInstance};
 use hz_crds::quantity::Amount;
 use hz_crds::service::{self, MedicalService};
-use hz_crds::{Passwords, Plan, Platform, Slot};
+use hz_crds::{Certificates, KeyPair, Passwords, Plan, Platform, Slot};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,7 +32,11 @@ fn plans() -> Vec<Plan> {
         "Hospital" => hospital::desired(&read::<Hospital>(document), &hospital::Inputs::default(), &platform),
         "PostgresInstance" => {
             let instance: PostgresInstance = read(document);
-            let inputs = postgres::Inputs { passwords: made(postgres::slots(&instance)), ..Default::default() };
+            let pair = || KeyPair { ca_crt: "1".into(), ca_key: "2".into(), tls_crt: "3".into(), tls_key: "4".into() };
+            let slot = postgres::tls::certificate(&instance, &platform);
+            let certificates = Certificates::default().with(&slot, pair());
+            let passwords = made(postgres::slots(&instance));
+            let inputs = postgres::Inputs { passwords, certificates, ..Default::default() };
             postgres::desired(&instance, &inputs, &platform)
         }
         "CacheInstance" => {

@@ -99,6 +99,7 @@ async fn a_real_postgresql_answers_is_provisioned_twice_and_tells_strangers_apar
         database: database.into(),
         user: user.into(),
         password: password.into(),
+        tls: None,
     };
     let admin = target("postgres", "postgres", "secret1");
     let mut answer = OverTcp.select_one(&admin).await;
@@ -163,14 +164,15 @@ async fn a_real_postgresql_answers_is_provisioned_twice_and_tells_strangers_apar
 #[tokio::test]
 async fn nobody_there_is_said_so_and_soon() {
     let started = std::time::Instant::now();
-    let nobody = Sql { address: HOME, port: free_port(), database: "x".into(), user: "x".into(), password: "x".into() };
+    let x = || "x".to_owned();
+    let nobody = Sql { address: HOME, port: free_port(), database: x(), user: x(), password: x(), tls: None };
     assert!(matches!(OverTcp.select_one(&nobody).await, Err(Silent::Unreachable(_))));
-    let nobody = Cache { address: HOME, port: free_port(), password: "x".into() };
-    assert!(matches!(OverTcp.ping(&nobody).await, Err(Silent::Unreachable(_))));
+    let no_cache = Cache { address: HOME, port: free_port(), password: "x".into() };
+    assert!(matches!(OverTcp.ping(&no_cache).await, Err(Silent::Unreachable(_))));
     // One that takes the call and never speaks is as good as nobody.
     let mute = TcpListener::bind((HOME, 0)).unwrap();
     let port = mute.local_addr().unwrap().port();
-    let mute = Sql { address: HOME, port, database: "x".into(), user: "x".into(), password: "x".into() };
+    let mute = Sql { port, ..nobody };
     assert!(matches!(OverTcp.select_one(&mute).await, Err(Silent::Unreachable(_))));
     let mute = Cache { address: HOME, port, password: "x".into() };
     assert!(matches!(OverTcp.ping(&mute).await, Err(Silent::Unreachable(_))));

@@ -12,13 +12,13 @@ use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
     REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots,
-    system_secret,
+    system_secret, tls,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
 use crate::quantity::Amount;
 use crate::shared::digest;
-use crate::{Plan, Platform, Unfit, backup, labels, network, pod, rbac};
+use crate::{KeyPair, Plan, Platform, Unfit, backup, certificates, labels, network, pod, rbac};
 
 /// Word for it in labels.
 pub const APP: &str = "postgres";
@@ -39,9 +39,11 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
     refuse_foreign_secrets(instance, inputs)?;
 
     let keep = server.spec.deletion_policy.retains();
-    let mut plan = Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?);
+    let slot = tls::certificate(instance, platform);
+    let pair = inputs.certificates.get(&slot)?;
+    let mut plan = Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?).with(pair.secret(&slot));
     for database in &server.spec.databases {
-        plan = plan.keeping_if(keep, server.database_secret(database, inputs, platform)?);
+        plan = plan.keeping_if(keep, server.database_secret(database, inputs, pair, platform)?);
     }
     let adopted = if keep { &[][..] } else { &inputs.patroni_maps[..] };
     let role = labels::ROLE;
@@ -60,7 +62,8 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
 }
 
 fn refuse_foreign_secrets(instance: &PostgresInstance, inputs: &Inputs) -> Result<(), Unfit> {
-    let wanted: Vec<String> = slots(instance).into_iter().map(|slot| slot.secret).collect();
+    let passwords = slots(instance).into_iter().map(|slot| slot.secret);
+    let wanted: Vec<String> = passwords.chain([tls::secret(&instance.name_any())]).collect();
     match inputs.foreign.iter().find(|(secret, _)| wanted.contains(secret)) {
         None => Ok(()),
         Some((secret, holder)) => {
@@ -133,12 +136,13 @@ impl Server<'_> {
         &self,
         database: &Database,
         inputs: &Inputs,
+        pair: &KeyPair,
         platform: &Platform,
     ) -> Result<DynamicObject, Unfit> {
         let password = inputs.passwords.get(&owner_slot(self.name, database))?;
         let host = platform.host(self.name, self.namespace);
         let name = &database.name;
-        let uri = format!("postgresql://{name}:{password}@{host}:{PORT}/{name}");
+        let uri = format!("postgresql://{name}:{password}@{host}:{PORT}/{name}{}", tls::query(self.spec.tls));
         let port = PORT.to_string();
         let data = [
             ("host", &host),
@@ -148,13 +152,15 @@ impl Server<'_> {
             (PASSWORD_KEY, &password.to_owned()),
             ("uri", &uri),
         ]
-        .map(|(key, value)| (key, ByteString(value.clone().into_bytes())));
+        .map(|(key, value)| (key, value.clone()));
+        let data = data.into_iter().chain(tls::for_tenants(self.spec.tls, pair));
+        let data: BTreeMap<&str, ByteString> = data.map(|(key, value)| (key, ByteString(value.into_bytes()))).collect();
         let class = database.data_class.unwrap_or(self.spec.data_class);
         Ok(object::<Secret>(
             database_secret(self.name, name),
             json!({
                 "type": "Opaque",
-                "data": BTreeMap::from(data),
+                "data": data,
                 "metadata": { "labels": { labels::COMPONENT: "credentials", labels::DATA_CLASS: class.word() } },
             }),
         ))
@@ -224,6 +230,7 @@ impl Server<'_> {
         if let Some(file) = file.as_object_mut() {
             file.remove("bootstrap");
         }
+        labels.insert(tls::OFFERED.into(), "offered".into());
         if let Some(from) = &self.spec.restore_from {
             labels.insert(backup::SOURCE.into(), from.plan.clone());
         }
@@ -250,6 +257,7 @@ impl Server<'_> {
                 // There whenever a plan for backups is, without a restart.
                 optional("backup", &backup::configuration_secret(self.name)),
                 self.spec.restore_from.as_ref().map(|from| optional("source", &backup::source_secret(&from.plan))),
+                certificates::volume("tls", &tls::secret(self.name)),
                 pod::scratch("sockets", &Amount::from("16Mi")),
                 pod::scratch("tmp", &Amount::from("64Mi")),
                 // Parallel queries share memory here; the 64 MiB that containers get are soon full.
@@ -305,6 +313,7 @@ impl Server<'_> {
             "volumeMounts": without_nulls(json!([
                 { "name": "configuration", "mountPath": FOLDER, "readOnly": true },
                 { "name": "backup", "mountPath": backup::conf::FOLDER, "readOnly": true },
+                { "name": "tls", "mountPath": tls::FOLDER, "readOnly": true },
                 source.map(|_| json!({ "name": "source", "mountPath": backup::conf::SOURCE_FOLDER, "readOnly": true })),
                 { "name": "data", "mountPath": VOLUME },
                 { "name": "sockets", "mountPath": "/var/run/postgresql" },
@@ -332,6 +341,8 @@ impl Server<'_> {
             pod::from_secret("PATRONI_REPLICATION_PASSWORD", &system, REPLICATION_KEY),
             pod::variable("PATRONI_REWIND_USERNAME", REWIND),
             pod::from_secret("PATRONI_REWIND_PASSWORD", &system, REWIND_KEY),
+            // For who runs psql in the pod with a tenant's URI.
+            pod::variable("PGSSLROOTCERT", format!("{}/{}", tls::FOLDER, certificates::CA_CRT)),
         ])
     }
 }

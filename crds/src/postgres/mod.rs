@@ -6,6 +6,7 @@ pub mod parameters;
 pub mod patroni;
 mod sql;
 mod status;
+pub mod tls;
 mod types;
 
 #[cfg(test)]
@@ -16,18 +17,21 @@ pub(crate) use desired::USER;
 pub use desired::{APP, desired};
 pub use sql::{Provision, Statement, provision};
 pub use status::status;
+pub use tls::Tls;
 pub use types::*;
 
 use kube::core::ResourceExt;
 
 use crate::shared::{PodSeen, Probe};
-use crate::{Outcome, Passwords, Slot};
+use crate::{Certificates, Outcome, Passwords, Slot};
 
 /// What the operator looks up before it decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
     /// A password for each of [`slots`].
     pub passwords: Passwords,
+    /// The certificate of [`tls::certificate`].
+    pub certificates: Certificates,
     /// Secrets of the names in [`slots`] that exist and do not carry this instance's labels, with whom they belong
     /// to. They are never overwritten.
     pub foreign: Vec<(String, String)>,
@@ -49,6 +53,8 @@ pub struct Observed {
     pub confirming: Vec<String>,
     /// How far the settings of the spec have come.
     pub settings: Settings,
+    /// What the copies show to whoever connects.
+    pub encryption: tls::Encryption,
     /// The operation that is at work on it.
     pub operation: Option<String>,
     /// How its backups are; nothing if no plan is for it.

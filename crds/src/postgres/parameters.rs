@@ -84,9 +84,16 @@ pub fn check(spec: &PostgresInstanceSpec) -> Result<(), Unfit> {
             format!("spec.parameters.{name}"),
             &spec.parameters[name],
             "this setting is not known, or it is the platform's to choose",
-            nearest(name).map_or_else(|| "leave it out".to_owned(), |near| format!("did you mean {near}?")),
+            instead(name),
         )),
     }
+}
+
+fn instead(name: &str) -> String {
+    if name == "ssl" || name.starts_with("ssl_") {
+        return "leave it out; whether connections must be encrypted is said by spec.tls".to_owned();
+    }
+    nearest(name).map_or_else(|| "leave it out".to_owned(), |near| format!("did you mean {near}?"))
 }
 
 /// Whether a hospital may choose this setting.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PostgresInstanceSpec, RestoreFrom, Synchronous, parameters};
+use super::{PostgresInstanceSpec, RestoreFrom, Synchronous, parameters, tls};
 use crate::object::without_nulls;
 use crate::{backup, labels};
 
@@ -46,6 +46,7 @@ pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
             "use_pg_rewind": true,
             "use_slots": true,
             "remove_data_directory_on_rewind_failure": true,
+            "pg_hba": tls::pg_hba(spec.tls),
             "parameters": parameters::all(spec),
         },
     })
@@ -113,12 +114,9 @@ pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
                 "on_role_change": format!("python3 {FOLDER}/take_over.py"),
                 "on_start": format!("python3 {FOLDER}/take_over.py"),
             },
-            "pg_hba": [
-                "local all postgres peer",
-                "host all all 127.0.0.1/32 scram-sha-256",
-                "host replication standby all scram-sha-256",
-                "host all all all scram-sha-256",
-            ],
+            // Not agreed on with the rest: only a pod that has the files can name them.
+            "parameters": tls::parameters(),
+            "authentication": tls::among_copies(spec.tls),
         },
         "watchdog": { "mode": "off" },
         "tags": { "nofailover": false, "noloadbalance": false, "clonefrom": false, "nosync": false },

@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ResourceExt;
 
+use super::tls::ENCRYPTED;
 use super::{
     CONFIGURED, DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous,
     database_secret,
@@ -33,6 +34,10 @@ pub fn status(
         .with(DURABLE, durable(instance, observed));
     let conditions = match observed.settings.verdict() {
         Some(verdict) => conditions.with(CONFIGURED, verdict),
+        None => conditions,
+    };
+    let conditions = match observed.encryption.verdict(instance) {
+        Some(verdict) => conditions.with(ENCRYPTED, verdict),
         None => conditions,
     };
     let conditions = conditions.with(HEALTHY, backed_up(observed));

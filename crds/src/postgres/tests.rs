@@ -14,7 +14,14 @@ fn load(name: &str) -> PostgresInstance {
 }
 
 fn inputs(instance: &PostgresInstance) -> Inputs {
-    Inputs { passwords: passwords(slots(instance)), ..Inputs::default() }
+    let slot = tls::certificate(instance, &Platform::eight_nodes());
+    let certificates = Certificates::default().with(&slot, pair("(certificate)"));
+    Inputs { passwords: passwords(slots(instance)), certificates, ..Inputs::default() }
+}
+
+pub(super) fn pair(leaf: &str) -> crate::KeyPair {
+    let [ca_crt, ca_key] = ["(authority)", "(key of the authority)"].map(String::from);
+    crate::KeyPair { ca_crt, ca_key, tls_crt: leaf.into(), tls_key: "(key)".into() }
 }
 
 fn plan(instance: &PostgresInstance) -> Result<Plan, Unfit> {
@@ -247,7 +254,7 @@ fn a_database_is_not_stricter_than_its_instance() {
 fn names_that_postgresql_keeps_for_itself_are_refused() {
     let named = |name: &str| changed(|instance| instance.spec.databases[0].name = name.into()).validate_cel();
     assert!(named("orders").is_ok());
-    for name in ["postgres", "template1", "system", "standby", "pg_mine"] {
+    for name in ["postgres", "template1", "system", "standby", "pg_mine", "tls", "backup"] {
         assert!(named(name).is_err(), "{name}");
     }
 }
@@ -273,6 +280,7 @@ fn serving() -> Observed {
         probe: Probe::Answered,
         confirming: vec!["records-1".into()],
         provisioned: Provisioned::Done("f00d".into()),
+        encryption: tls::Encryption::Kept("2027-07-01T00:00:00Z".parse().unwrap()),
         ..Observed::default()
     }
 }

@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::Tls;
 use crate::conditions::Condition;
 use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobserved};
 
@@ -97,6 +98,11 @@ pub struct PostgresInstanceSpec {
     #[serde(default)]
     pub data_class: DataClass,
 
+    /// Whether connections must be encrypted. The certificate is issued and renewed by the platform; what to trust is in
+    /// the Secret of each database, under `ca.crt`.
+    #[serde(default)]
+    pub tls: Tls,
+
     /// What becomes of volumes and passwords when the instance is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -170,7 +176,7 @@ pub struct Database {
     /// Name of the database and of its owner: lower-case letters, digits and underscores, a letter first.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
     #[x_kube(validation = (
-        "!(self in ['postgres', 'template0', 'template1', 'system', 'standby', 'rewinder']) && !self.startsWith('pg_')",
+        "!(self in ['postgres', 'template0', 'template1', 'system', 'standby', 'rewinder', 'tls', 'backup']) && !self.startsWith('pg_')",
         "this name belongs to PostgreSQL or to the platform"
     ))]
     pub name: String,
@@ -236,7 +242,8 @@ pub struct PostgresInstanceStatus {
 
     /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
     /// there), `Durable` (a confirmed write survives the loss of a machine), `Configured` (every copy works with the
-    /// settings and the room of the spec), `BackupHealthy` (it is backed up as its BackupPlan says).
+    /// settings and the room of the spec), `BackupHealthy` (it is backed up as its BackupPlan says), `Encrypted` (nobody
+    /// gets in without TLS, and every copy shows the certificate that is kept).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -306,7 +313,7 @@ pub struct DatabaseStatus {
     #[schemars(length(max = 40))]
     pub name: String,
 
-    /// Secret with host, port, dbname, user, password and uri.
+    /// Secret with host, port, dbname, user, password, uri, sslmode and ca.crt.
     #[schemars(length(max = 253))]
     pub secret: String,
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Binding, Inputs, MedicalService, Probes, effective_class, network, secrets};
+use super::{Binding, Inputs, MedicalService, Probes, effective_class, network, secrets, trust};
 use crate::object::{DynamicObject, object};
 use crate::{Plan, Platform, Unfit, cache, labels, pod, postgres, rbac};
 
@@ -45,7 +45,7 @@ fn deployment(service: &MedicalService, inputs: &Inputs, platform: &Platform) ->
     let name = service.name_any();
     let selector = labels::selector(APP, &name);
     let template =
-        json!({ "metadata": pod_metadata(service, inputs)?, "spec": pod_spec(service, &selector, platform)? });
+        json!({ "metadata": pod_metadata(service, inputs)?, "spec": pod_spec(service, inputs, &selector, platform)? });
     Ok(object::<Deployment>(
         &name,
         json!({ "spec": {
@@ -84,16 +84,13 @@ fn pod_metadata(service: &MedicalService, inputs: &Inputs) -> Result<Value, Unfi
 
 fn pod_spec(
     service: &MedicalService,
+    inputs: &Inputs,
     selector: &BTreeMap<String, String>,
     platform: &Platform,
 ) -> Result<Value, Unfit> {
-    let scratch: Vec<Value> = service
-        .spec
-        .scratch
-        .iter()
-        .enumerate()
-        .map(|(number, scratch)| pod::scratch(&format!("scratch-{number}"), &scratch.size))
-        .collect();
+    let scratch = service.spec.scratch.iter().enumerate();
+    let scratch = scratch.map(|(number, scratch)| pod::scratch(&format!("scratch-{number}"), &scratch.size));
+    let volumes: Vec<Value> = scratch.chain(trust::volumes(service, inputs)).collect();
     Ok(json!({
         "serviceAccountName": service.name_any(),
         // Services have no business with the cluster's API.
@@ -104,20 +101,18 @@ fn pod_spec(
         "securityContext": pod::restricted(None),
         "terminationGracePeriodSeconds": 30,
         "topologySpreadConstraints": pod::evenly(selector, &platform.spread_over),
-        "containers": [container(service)?],
-        "volumes": (!scratch.is_empty()).then_some(scratch),
+        "containers": [container(service, inputs)?],
+        "volumes": (!volumes.is_empty()).then_some(volumes),
     }))
 }
 
-fn container(service: &MedicalService) -> Result<Value, Unfit> {
+fn container(service: &MedicalService, inputs: &Inputs) -> Result<Value, Unfit> {
     let spec = &service.spec;
-    let mounts: Vec<Value> = spec
-        .scratch
-        .iter()
-        .enumerate()
-        .map(|(number, scratch)| json!({ "name": format!("scratch-{number}"), "mountPath": scratch.path }))
-        .collect();
-    let env = environment(service)?;
+    let scratch = spec.scratch.iter().enumerate();
+    let scratch =
+        scratch.map(|(number, scratch)| json!({ "name": format!("scratch-{number}"), "mountPath": scratch.path }));
+    let mounts: Vec<Value> = scratch.chain(trust::mounts(service, inputs)).collect();
+    let env = environment(service, inputs)?;
     Ok(json!({
         "name": "service",
         "image": spec.image,
@@ -152,13 +147,15 @@ fn startup(probes: &Probes) -> Value {
 
 /// Variables from the spec, then from the bindings. The API server keeps the last of two of one name, so that a
 /// setting could hide a password: refused.
-fn environment(service: &MedicalService) -> Result<Vec<Value>, Unfit> {
+fn environment(service: &MedicalService, inputs: &Inputs) -> Result<Vec<Value>, Unfit> {
     let own = &service.spec.env;
     let mut env: Vec<Value> = own.iter().map(|variable| pod::variable(&variable.name, &variable.value)).collect();
     for (number, binding) in service.spec.bindings.iter().enumerate() {
         let secret = binding.secret().unwrap_or_default();
-        for (end, key) in binding.keys() {
-            let name = format!("{}_{end}", binding.prefix_or_default());
+        let name = |end: &str| format!("{}_{end}", binding.prefix_or_default());
+        let of_secret = binding.keys().iter().map(|(end, key)| (*end, pod::from_secret(&name(end), &secret, key)));
+        for (end, variable) in of_secret.chain(trust::variables(binding, inputs)) {
+            let name = name(end);
             if own.iter().any(|variable| variable.name == name) {
                 return Err(Unfit::refused(
                     "spec.env",
@@ -167,7 +164,7 @@ fn environment(service: &MedicalService) -> Result<Vec<Value>, Unfit> {
                     "leave it out, or give the binding another prefix",
                 ));
             }
-            env.push(pod::from_secret(&name, &secret, key));
+            env.push(variable);
         }
     }
     Ok(env)
@@ -188,7 +185,7 @@ impl Binding {
         if self.database.is_some() { &DATABASE_KEYS } else { &CACHE_KEYS }
     }
 
-    fn prefix_or_default(&self) -> &str {
+    pub(super) fn prefix_or_default(&self) -> &str {
         self.prefix.as_deref().unwrap_or(if self.database.is_some() { "DATABASE" } else { "CACHE" })
     }
 }

@@ -3,6 +3,7 @@
 mod desired;
 mod network;
 mod status;
+mod trust;
 mod types;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ pub use desired::{APP, desired};
 pub use status::{effective_class, status};
 pub use types::*;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Outcome;
 use crate::shared::{DataClass, PodSeen};
@@ -25,6 +26,8 @@ pub struct Inputs {
     pub secrets: BTreeMap<String, String>,
     /// Class of the data behind each of those Secrets, from its label `hz.hospital/data-class`.
     pub classes: BTreeMap<String, DataClass>,
+    /// Those of the Secrets that hold the certificate of an authority, `ca.crt`.
+    pub authorities: BTreeSet<String>,
     /// Domains of the hospital besides its own: `spec.domains` of the Hospital of this namespace.
     pub domains: Vec<String>,
 }

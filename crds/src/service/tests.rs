@@ -293,3 +293,27 @@ fn what_the_gateway_needs_is_named_as_the_platform_says() {
     let wall = plan.find("NetworkPolicy", "imaging").unwrap().data.to_string();
     assert!(wall.contains(&json!({ "kubernetes.io/metadata.name": "entry" }).to_string()), "{wall}");
 }
+
+#[test]
+fn the_authority_of_a_database_is_handed_on_as_a_file() {
+    let service = load("appointments");
+    let inputs = Inputs { authorities: secrets(&service).into_iter().collect(), ..inputs(&service) };
+    let plan = desired(&service, &inputs, &Platform::eight_nodes()).unwrap();
+    refuse_unknown_fields(&plan);
+    refuse_what_restricted_refuses(&plan);
+    let pod = plan.find("Deployment", "appointments").unwrap().data.pointer("/spec/template/spec").unwrap().clone();
+    insta::assert_yaml_snapshot!(serde_json::json!({
+        "volumes": pod["volumes"], "mounts": pod["containers"][0]["volumeMounts"], "env": pod["containers"][0]["env"],
+    }));
+}
+
+#[test]
+fn what_a_binding_says_of_trust_is_not_hidden_by_a_setting() {
+    let service = changed("imaging", |spec| {
+        spec.env.push(Variable { name: "DATABASE_CA_FILE".into(), value: "/tmp/mine".into() });
+    });
+    assert!(plan(&service).is_ok(), "there is none");
+    let inputs = Inputs { authorities: ["records-orthanc".to_owned()].into(), ..inputs(&service) };
+    let unfit = desired(&service, &inputs, &Platform::eight_nodes()).unwrap_err();
+    assert!(unfit.to_string().contains("DATABASE_CA_FILE"), "{unfit}");
+}

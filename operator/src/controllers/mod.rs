@@ -5,6 +5,7 @@ pub mod backup_plan;
 pub mod cache;
 pub mod copies;
 pub mod drill;
+mod encryption;
 pub mod hands;
 pub mod hospital;
 pub mod observe;

@@ -6,6 +6,7 @@ use hz_crds::labels::PATRONI;
 use hz_crds::operation::moves::Rules;
 use hz_crds::operation::{Target, TargetKind};
 use hz_crds::plan::Plan;
+use hz_crds::postgres::tls::{self, Encryption};
 use hz_crds::postgres::{
     Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, Settings, Synchronous, database_secret,
     desired, provision, slots, status, system_secret,
@@ -18,12 +19,12 @@ use kube::api::ListParams;
 use super::cache::patiently;
 use super::observe::pods;
 use super::upkeep::{self, Looked};
-use super::{Context, backup_plan, copies, hands, next_look, operation, outcome, settings, told};
+use super::{Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, settings, told};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
 use crate::engine::run::Next;
-use crate::probes::{Silent, Sql};
+use crate::probes::{Silent, Sql, Trust};
 
 const PORT: u16 = 5432;
 
@@ -33,6 +34,7 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let target = Target { kind: TargetKind::PostgresInstance, name: name.clone() };
     let _turn = ctx.turns.of(&namespace, &target).await;
     let platform = ctx.platform.get();
+    let (ordered, instance) = (Arc::clone(&instance), encryption::as_it_can_be(&instance, &ctx));
     let (inputs, (outcome, said)) = match plan(&instance, &namespace, &name, &ctx).await? {
         Ok((inputs, plan)) => {
             hands::make_way(&ctx, &namespace, &name, &instance.spec.storage.size).await?;
@@ -53,10 +55,12 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
         }
     }
     let status = status(&instance, &observed, &platform, Timestamp::now());
-    ctx.engine.reporter.report(&*instance, &status).await?;
+    ctx.engine.reporter.report(&*ordered, &status).await?;
     let when_ready = match (instance.spec.suspend, &observed.settings) {
         (true, _) => Next::OnChange,
         (false, Settings::OnTheirWay(_) | Settings::Failed(_)) => Next::Soon,
+        // Until the kubelet has brought the files, and the copy has read them.
+        (false, _) if matches!(observed.encryption, Encryption::Other(_)) => Next::Soon,
         (false, _) => Next::After(ctx.ask_again),
     };
     Ok(next_look(&observed.outcome, said, &status.conditions, when_ready))
@@ -68,10 +72,13 @@ async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Co
     if let Err(unfit) = ctx.hospital(namespace) {
         return Ok(Err(unfit));
     }
-    let (passwords, foreign) = ctx.passwords(namespace, "postgres", name, slots(instance)).await?;
+    let (passwords, mut foreign) = ctx.passwords(namespace, "postgres", name, slots(instance)).await?;
+    let slot = tls::certificate(instance, &ctx.platform.get());
+    let (certificates, others) = ctx.certificates(namespace, "postgres", name, &[slot]).await?;
+    foreign.extend(others);
     let patroni_maps =
         if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
-    let inputs = Inputs { passwords, foreign, patroni_maps };
+    let inputs = Inputs { passwords, certificates, foreign, patroni_maps };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
 
@@ -99,7 +106,9 @@ async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<
 /// answered through the Service.
 async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observed, still: bool, ctx: &Context) {
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
-    let Some(admin) = admin(&namespace, &name, inputs, &observed.pods, ctx) else { return };
+    let Ok(pair) = inputs.certificates.get(&tls::certificate(instance, &ctx.platform.get())) else { return };
+    let trust = encryption::trust(instance, &pair.ca_crt, ctx);
+    let Some(admin) = admin(&namespace, &name, inputs, trust, &observed.pods, ctx) else { return };
     let wanted = match provision(instance, inputs) {
         Ok(wanted) => wanted,
         Err(unfit) => return observed.provisioned = Provisioned::Failed(unfit.to_string()),
@@ -124,6 +133,8 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
     if answer.is_ok() && !still {
         observed.settings = settings::carry_out(instance, inputs, &observed.pods, ctx).await;
     }
+    // Also where no answer came: copies that still show a certificate of another authority get no answer through to us.
+    observed.encryption = encryption::look(instance, inputs, &observed.pods, ctx).await;
     ctx.answers.note(&object, &question, answer.ok());
 }
 
@@ -192,10 +203,11 @@ pub(super) async fn superuser(instance: &PostgresInstance, ctx: &Context) -> Opt
     let slot = Slot::new(system_secret(&name), SUPERUSER_KEY);
     let (passwords, _) = ctx.passwords(&namespace, "postgres", &name, vec![slot]).await.ok()?;
     let inputs = Inputs { passwords, ..Inputs::default() };
-    admin(&namespace, &name, &inputs, &pods(&ctx.engine.world, "PostgresInstance", &namespace, &name), ctx)
+    let trust = encryption::kept(instance, ctx).await?;
+    admin(&namespace, &name, &inputs, trust, &pods(&ctx.engine.world, "PostgresInstance", &namespace, &name), ctx)
 }
 
-fn admin(namespace: &str, name: &str, inputs: &Inputs, pods: &[PodSeen], ctx: &Context) -> Option<Sql> {
+fn admin(namespace: &str, name: &str, inputs: &Inputs, trust: Trust, pods: &[PodSeen], ctx: &Context) -> Option<Sql> {
     pods.iter().find(|pod| pod.ready && pod.role.as_deref() == Some("primary"))?;
     let slot = Slot::new(system_secret(name), SUPERUSER_KEY);
     Some(Sql {
@@ -204,5 +216,6 @@ fn admin(namespace: &str, name: &str, inputs: &Inputs, pods: &[PodSeen], ctx: &C
         database: "postgres".to_owned(),
         user: SUPERUSER.to_owned(),
         password: inputs.passwords.get(&slot).ok()?.to_owned(),
+        tls: Some(trust),
     })
 }

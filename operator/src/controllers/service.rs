@@ -1,8 +1,9 @@
 //! MedicalService: copies, bindings, routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hz_crds::certificates::CA_CRT;
 use hz_crds::hospital::Hospital;
 use hz_crds::labels::DATA_CLASS;
 use hz_crds::plan::Plan;
@@ -55,16 +56,19 @@ async fn plan(
         Ok(hospital) => hospital,
         Err(unfit) => return Ok((Inputs::default(), Err(unfit))),
     };
-    let (mut prints, mut classes) = (BTreeMap::new(), BTreeMap::new());
+    let (mut prints, mut classes, mut authorities) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     for name in secrets(service) {
         let Some(secret) = ctx.engine.secrets.get(namespace, &name).await?.filter(|secret| secret.is_ours()) else {
             continue;
         };
         prints.insert(name.clone(), fingerprint(secret.data.iter().map(|(key, value)| (key, value.as_bytes()))));
+        if secret.data.get(CA_CRT).is_some_and(|pem| !pem.is_empty()) {
+            authorities.insert(name.clone());
+        }
         classes.insert(name, class(secret.label(DATA_CLASS)));
     }
     let domains = find(hospitals, None, &hospital).map(|hospital| hospital.spec.domains).unwrap_or_default();
-    let inputs = Inputs { secrets: prints, classes, domains };
+    let inputs = Inputs { secrets: prints, classes, authorities, domains };
     let plan = desired(service, &inputs, &ctx.platform.get());
     Ok((inputs, plan))
 }

@@ -78,6 +78,18 @@ fn authority_lasts(pair: &KeyPair, now: Timestamp) -> Option<bool> {
     Some(fits && authority.is_ca() && left(&authority, now) > seconds(LEAF_LASTS))
 }
 
+/// A certificate as servers show it.
+pub fn der(pem: &str) -> Option<Vec<u8>> {
+    read(pem).map(|pem| pem.contents)
+}
+
+/// Until when a certificate holds.
+pub fn ends(pem: &str) -> Option<Timestamp> {
+    let pem = read(pem)?;
+    let certificate = pem.parse_x509().ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}
+
 fn read(pem: &str) -> Option<Pem> {
     parse_x509_pem(pem.as_bytes()).ok().map(|(_, pem)| pem)
 }

@@ -6,6 +6,7 @@ mod backups;
 mod patroni;
 mod postgres;
 mod store;
+mod tls;
 mod valkey;
 
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ use hz_crds::Timestamp;
 use hz_crds::backup::Archiver;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
+
+pub use tls::{Front, Trust};
 
 /// A database server and who we are there.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub struct Sql {
     pub user: String,
     /// Password.
     pub password: String,
+    /// Whom to take the server for; nothing for one that is spoken to in clear text.
+    pub tls: Option<Trust>,
 }
 
 impl std::fmt::Debug for Sql {
@@ -150,6 +155,12 @@ pub trait Probes: Send + Sync + 'static {
     /// Does one step towards what was agreed on.
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// The certificate that a copy shows, DER; refused, if it shows none that is to be trusted.
+    fn shown<'a>(&'a self, target: &'a Front) -> BoxFuture<'a, Result<Vec<u8>, Silent>>;
+
+    /// Has a copy read its files again: Patroni's and PostgreSQL's, certificates among them.
+    fn reload<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(), Silent>>;
+
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
 
@@ -206,6 +217,14 @@ impl Probes for OverTcp {
 
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(patroni::take(target, step))
+    }
+
+    fn shown<'a>(&'a self, target: &'a Front) -> BoxFuture<'a, Result<Vec<u8>, Silent>> {
+        Box::pin(tls::shown(target))
+    }
+
+    fn reload<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(), Silent>> {
+        Box::pin(patroni::reload(target))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

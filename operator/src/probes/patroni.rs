@@ -1,7 +1,7 @@
 //! Patroni: what the copies agree on, and one step of change at a time, over its REST API.
 //!
 //! <https://patroni.readthedocs.io/en/latest/rest_api.html>: `GET /config`, `PATCH /config`, `GET /cluster`,
-//! `POST /restart`, `POST /switchover`.
+//! `POST /restart`, `POST /switchover`, `POST /reload`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -45,6 +45,12 @@ pub async fn take(target: &Rest, step: &Step) -> Result<(), Silent> {
         }
     };
     said(signed(request), act).await.map(drop)
+}
+
+/// Have a copy read its files again. Patroni passes it on to PostgreSQL, whether or not its own file has changed.
+pub async fn reload(target: &Rest) -> Result<(), Silent> {
+    let post = client()?.post(format!("{}/reload", base(target))).timeout(ANSWER_WITHIN);
+    said(post.basic_auth(&target.user, Some(&target.password)), "have a copy read its files again").await.map(drop)
 }
 
 fn client() -> Result<Client, Silent> {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use hz_crds::postgres::Statement;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, Socket};
 
-use super::{Silent, Sql};
+use super::{Silent, Sql, tls};
 
 /// A server that takes longer than this to say `1` does not work.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -82,7 +84,17 @@ pub(super) async fn connect(target: &Sql, name: &str) -> Result<Client, Silent> 
         .application_name(name)
         .connect_timeout(CONNECT_WITHIN)
         .tcp_user_timeout(ANSWER_WITHIN);
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| silent(&error))?;
+    let Some(trust) = &target.tls else { return open(&config, NoTls).await };
+    config.host(&trust.host).ssl_mode(if trust.required { SslMode::Require } else { SslMode::Prefer });
+    open(&config, tls::connector(trust)?).await
+}
+
+async fn open<T>(config: &Config, tls: T) -> Result<Client, Silent>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static, TlsConnect: Send>,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let (client, connection) = config.connect(tls).await.map_err(|error| silent(&error))?;
     // Ends when the client is dropped.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

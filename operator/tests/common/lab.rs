@@ -12,7 +12,7 @@ use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
-use hz_operator::probes::{Cache, Probes, Rest, Silent, Sql, Store};
+use hz_operator::probes::{Cache, Front, Probes, Rest, Silent, Sql, Store};
 use hz_operator::{Settings, lead};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -378,6 +378,10 @@ pub struct Fake {
     pub agreed: Mutex<Value>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
+    /// The certificate that every copy shows, DER; nobody can look while there is none.
+    pub shown: Mutex<Option<Vec<u8>>>,
+    /// How often copies were told to read their files again.
+    pub reloaded: AtomicUsize,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
     pub locked_out: AtomicBool,
 }
@@ -441,6 +445,18 @@ impl Probes for Fake {
             *self.agreed.lock().unwrap() = wanted.clone();
         }
         Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn shown<'a>(&'a self, _: &'a Front) -> BoxFuture<'a, Result<Vec<u8>, Silent>> {
+        Box::pin(async {
+            let shown = self.shown.lock().unwrap().clone();
+            shown.ok_or_else(|| Silent::Unreachable("connection refused".into()))
+        })
+    }
+
+    fn reload<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(), Silent>> {
+        self.reloaded.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
     }
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

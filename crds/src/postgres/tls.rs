@@ -1,0 +1,162 @@
+//! Connections to a database server are encrypted, with a certificate from an authority of its own.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::ResourceExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{PostgresInstance, REPLICATION, SUPERUSER};
+use crate::certificates::{CA_CRT, TLS_CRT, TLS_KEY};
+use crate::conditions::Verdict;
+use crate::{CertificateSlot, KeyPair, Platform};
+
+/// The condition that whoever speaks to the server does so encrypted, and can tell that it is the server.
+pub const ENCRYPTED: &str = "Encrypted";
+/// Where pods find their certificate, its key, and what to trust.
+pub const FOLDER: &str = "/etc/hz/tls";
+/// Label of pods that offer TLS. Those made before it was there lack it.
+pub const OFFERED: &str = "hz.hospital/tls";
+/// How a tenant's client is to look at the server: the name must be right, and the authority.
+pub const SSLMODE: &str = "verify-full";
+
+/// Whether connections must be encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Tls {
+    /// Who does not encrypt is not let in.
+    #[default]
+    Required,
+    /// TLS is offered, and clear text is let in too: for programs that cannot do better yet.
+    Preferred,
+    /// Copies made before there was TLS are being replaced. No manifest says this: see [`introducing`].
+    #[serde(skip)]
+    Introduced,
+}
+
+/// The instance as it is to be while pods run that were made before there was TLS: those cannot offer it, so nobody may
+/// insist on it yet, and tenants are not told of it. When the last one is replaced, the instance is what its spec says.
+pub fn introducing(instance: &PostgresInstance) -> PostgresInstance {
+    let mut instance = instance.clone();
+    instance.spec.tls = Tls::Introduced;
+    instance
+}
+
+/// Secret with the certificate.
+pub fn secret(instance: &str) -> String {
+    format!("{instance}-tls")
+}
+
+/// The certificate that the copies show, and the poolers before them. Pods stand in it by a wildcard, so that one more
+/// copy needs no other certificate.
+pub fn certificate(instance: &PostgresInstance, platform: &Platform) -> CertificateSlot {
+    let (name, namespace) = (instance.name_any(), instance.namespace().unwrap_or_default());
+    let services = ["", "-ro", "-pooler", "-pooler-ro"].map(|end| format!("{name}{end}"));
+    let mut dns_names: Vec<String> = services
+        .iter()
+        .flat_map(|service| {
+            [
+                platform.host(service, &namespace),
+                format!("{service}.{namespace}.svc"),
+                format!("{service}.{namespace}"),
+                service.clone(),
+            ]
+        })
+        .collect();
+    let pods = format!("*.{name}-pods");
+    dns_names.extend([platform.host(&pods, &namespace), format!("{pods}.{namespace}.svc"), format!("{pods}.{namespace}")]);
+    CertificateSlot { secret: secret(&name), common_name: name, dns_names }
+}
+
+/// Settings of a copy that are its pod's and no hospital's: files that only a pod which mounts them can read.
+pub(super) fn parameters() -> Value {
+    json!({
+        "ssl": "on",
+        "ssl_cert_file": format!("{FOLDER}/{TLS_CRT}"),
+        "ssl_key_file": format!("{FOLDER}/{TLS_KEY}"),
+        "ssl_ca_file": format!("{FOLDER}/{CA_CRT}"),
+        "ssl_min_protocol_version": "TLSv1.2",
+    })
+}
+
+/// How copies look at each other. By addresses, which no certificate bears, so it is the authority that counts: it has
+/// issued nothing but this certificate.
+pub(super) fn among_copies(tls: Tls) -> Value {
+    let mode = if tls == Tls::Introduced { "prefer" } else { "verify-ca" };
+    let look = json!({ "sslmode": mode, "sslrootcert": format!("{FOLDER}/{CA_CRT}") });
+    json!({ "replication": look, "rewind": look })
+}
+
+/// Who is let in, from where, and how. Patroni itself, and whoever is in the pod, comes by the loopback.
+pub(super) fn pg_hba(tls: Tls) -> Value {
+    let host = if tls == Tls::Required { "hostssl" } else { "host" };
+    let mut lines = vec![
+        format!("local all {SUPERUSER} peer"),
+        format!("host replication {REPLICATION} 127.0.0.1/32 scram-sha-256"),
+        "host all all 127.0.0.1/32 scram-sha-256".to_owned(),
+        format!("{host} replication {REPLICATION} all scram-sha-256"),
+        format!("{host} all all all scram-sha-256"),
+    ];
+    if tls == Tls::Required {
+        // Refused in any case; this way the server says why.
+        lines.push("hostnossl all all all reject".to_owned());
+    }
+    json!(lines)
+}
+
+/// What a tenant needs to know, beside its password; nothing while not every copy offers TLS.
+pub(super) fn for_tenants(tls: Tls, pair: &KeyPair) -> Vec<(&'static str, String)> {
+    match tls {
+        Tls::Introduced => Vec::new(),
+        Tls::Required | Tls::Preferred => vec![(CA_CRT, pair.ca_crt.clone()), ("sslmode", SSLMODE.to_owned())],
+    }
+}
+
+/// The end of a tenant's URI.
+pub(super) fn query(tls: Tls) -> String {
+    if tls == Tls::Introduced { String::new() } else { format!("?sslmode={SSLMODE}") }
+}
+
+/// What was seen of the certificate that the copies show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// Nobody looked in this pass; what the status says stays.
+    #[default]
+    NotSeen,
+    /// There are copies that were made before there was TLS.
+    Introducing(Vec<String>),
+    /// Every copy shows the certificate that is kept, which holds until then.
+    Kept(Timestamp),
+    /// A copy shows another one, or none.
+    Other(String),
+    /// A copy could not be looked at.
+    Unreached(String),
+}
+
+impl Encryption {
+    /// The verdict of [`ENCRYPTED`]; nothing if nobody looked.
+    pub fn verdict(&self, instance: &PostgresInstance) -> Option<Verdict> {
+        if instance.spec.suspend {
+            return Some(Verdict::unknown("Suspended", "all copies are stopped"));
+        }
+        let until = |until: &Timestamp| format!("the certificate in Secret {} holds until {}", secret(&instance.name_any()), until.strftime("%Y-%m-%d"));
+        Some(match (self, instance.spec.tls) {
+            (Self::NotSeen, _) => return None,
+            (Self::Introducing(pods), _) => Verdict::no(
+                "Introducing",
+                format!("copies made before there was TLS are being replaced: {}", pods.join(", ")),
+            ),
+            (Self::Other(what), _) => Verdict::no("OtherCertificate", what.clone()),
+            (Self::Unreached(what), _) => Verdict::unknown("NotSeen", what.clone()),
+            (Self::Kept(end), Tls::Preferred) => {
+                Verdict::no("Preferred", format!("clear text is let in, as spec.tls says; {}", until(end)))
+            }
+            (Self::Kept(end), Tls::Required | Tls::Introduced) => {
+                Verdict::yes("Required", format!("who does not encrypt is not let in; {}", until(end)))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
