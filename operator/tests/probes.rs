@@ -9,7 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hz_crds::postgres::Statement;
-use hz_operator::probes::{Cache, OverTcp, Probes, Silent, Sql};
+use hz_crds::postgres::tls::{certificate, parameters};
+use hz_crds::{KeyPair, Platform, Timestamp};
+use hz_operator::engine::certificates::{der, keep_or_issue};
+use hz_operator::probes::{Cache, Front, OverTcp, Probes, Silent, Sql, Trust};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// PostgreSQL refuses to run as root; Debian's package made this user.
@@ -51,6 +54,11 @@ fn as_user(program: &Path) -> Command {
 }
 
 fn postgres(password: &str) -> Option<Server> {
+    start_postgres(password, |_| Vec::new())
+}
+
+/// With settings that `prepare` makes for its folder.
+fn start_postgres(password: &str, prepare: impl FnOnce(&Path) -> Vec<String>) -> Option<Server> {
     let (initdb, postgres) = (find("initdb")?, find("postgres")?);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -67,8 +75,10 @@ fn postgres(password: &str) -> Option<Server> {
         .status()
         .unwrap();
     assert!(made.success());
+    let settings = prepare(dir.path());
     let port = free_port();
     let child = as_user(&postgres)
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .arg("-D")
         .arg(&data)
         .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-c", "fsync=off", "-k", "", "-F"])
@@ -159,6 +169,122 @@ async fn a_real_postgresql_answers_is_provisioned_twice_and_tells_strangers_apar
     assert!(text.contains("failed to set the password of role nobody") && !text.contains("hush"), "{text}");
     let skipped = statement("postgres", Some("SELECT 1"), "this is no SQL", "nothing");
     OverTcp.provision(&admin, &[skipped]).await.unwrap();
+}
+
+/// The files of a pod, as the kubelet lays them: root's, and readable for the group of who runs PostgreSQL.
+fn lay(dir: &Path, pair: &KeyPair) {
+    std::fs::create_dir_all(dir.join("tls")).unwrap();
+    for (name, pem) in [("ca.crt", &pair.ca_crt), ("tls.crt", &pair.tls_crt), ("tls.key", &pair.tls_key)] {
+        let path = dir.join("tls").join(name);
+        std::fs::write(&path, pem).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o440);
+        std::fs::set_permissions(&path, mode).unwrap();
+        assert!(Command::new("chown").arg(format!("root:{USER}")).arg(&path).status().unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_real_postgresql_is_believed_by_its_authority_and_shows_a_new_certificate_without_a_restart() {
+    let instance = serde_json::json!({"apiVersion": "hz.hospital/v1alpha1", "kind": "PostgresInstance",
+        "metadata": {"name": "records", "namespace": "x"}, "spec": {"storage": {"size": "1Gi"}}});
+    let instance: hz_crds::postgres::PostgresInstance = serde_json::from_value(instance).unwrap();
+    let slot = certificate(&instance, &Platform::default());
+    let issue = || keep_or_issue(&slot, None, Timestamp::now()).unwrap();
+    let (kept, stranger) = (issue(), issue());
+    let mut folder = PathBuf::new();
+    let server = start_postgres("secret1", |dir| {
+        folder = dir.to_owned();
+        lay(dir, &kept);
+        // The settings of the plan, in other folders.
+        let settings = parameters();
+        let here = |(name, value): (&String, &serde_json::Value)| {
+            let value = value.as_str().unwrap().replace("/etc/hz/tls", &dir.join("tls").display().to_string());
+            format!("{name}={value}")
+        };
+        let hba = "hostssl all all all scram-sha-256\nhostnossl all all all reject\n";
+        std::fs::write(dir.join("data/pg_hba.conf"), hba).unwrap();
+        settings.as_object().unwrap().iter().map(here).collect()
+    });
+    let Some(server) = server else {
+        return unless_root("PostgreSQL");
+    };
+    let trust = |authority: &str| Trust { host: "records.x.svc".into(), authority: authority.into(), required: true };
+    let target = |tls: Option<Trust>| {
+        let [database, user] = ["postgres"; 2].map(str::to_owned);
+        Sql { address: HOME, port: server.port, database, user, password: "secret1".into(), tls }
+    };
+    let admin = target(Some(trust(&kept.ca_crt)));
+    let mut answer = OverTcp.select_one(&admin).await;
+    for _ in 0..100 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = OverTcp.select_one(&admin).await;
+    }
+    assert_eq!(answer, Ok(vec![]));
+
+    let why = |answer: Result<Vec<String>, Silent>| answer.unwrap_err().to_string();
+    let deceived = why(OverTcp.select_one(&target(Some(trust(&stranger.ca_crt)))).await);
+    assert!(deceived.contains("UnknownIssuer"), "{deceived}");
+    let elsewhere = Trust { host: "others.x.svc".into(), ..trust(&kept.ca_crt) };
+    let elsewhere = why(OverTcp.select_one(&target(Some(elsewhere))).await);
+    assert!(elsewhere.contains("not valid for name"), "{elsewhere}");
+    let open = why(OverTcp.select_one(&target(None)).await);
+    assert!(open.contains("no encryption"), "{open}");
+
+    let front = |authority: &str| Front { address: HOME, port: server.port, trust: trust(authority) };
+    assert_eq!(OverTcp.shown(&front(&kept.ca_crt)).await.ok(), der(&kept.tls_crt));
+    assert!(matches!(OverTcp.shown(&front(&stranger.ca_crt)).await, Err(Silent::Refused(_))));
+
+    // A new leaf of the same authority: PostgreSQL reads it when it is told to, and connections stay.
+    let renewed = KeyPair { tls_crt: String::new(), ..kept.clone() };
+    let renewed = hz_operator::engine::secrets::Contents {
+        data: [("ca.crt", renewed.ca_crt), ("ca.key", renewed.ca_key)].map(|(key, pem)| (key.to_owned(), pem)).into(),
+        ..Default::default()
+    };
+    let renewed = keep_or_issue(&slot, Some(&renewed), Timestamp::now()).unwrap();
+    assert_eq!(renewed.ca_crt, kept.ca_crt);
+    lay(&folder, &renewed);
+    assert_eq!(OverTcp.shown(&front(&kept.ca_crt)).await.ok(), der(&kept.tls_crt), "not yet");
+    let reload = statement("postgres", None, "SELECT pg_reload_conf()", "reload");
+    OverTcp.provision(&admin, &[reload]).await.unwrap();
+    for _ in 0..50 {
+        if OverTcp.shown(&front(&kept.ca_crt)).await.ok() == der(&renewed.tls_crt) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it shows the old one still");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_spoken_to_only_where_that_is_allowed() {
+    let Some(server) = postgres("secret1") else {
+        return unless_root("PostgreSQL");
+    };
+    let instance = serde_json::json!({"apiVersion": "hz.hospital/v1alpha1", "kind": "PostgresInstance",
+        "metadata": {"name": "records", "namespace": "x"}, "spec": {"storage": {"size": "1Gi"}}});
+    let instance: hz_crds::postgres::PostgresInstance = serde_json::from_value(instance).unwrap();
+    let pair = keep_or_issue(&certificate(&instance, &Platform::default()), None, Timestamp::now()).unwrap();
+    let trust = |required| Trust { host: "records.x.svc".into(), authority: pair.ca_crt.clone(), required };
+    let target = |required| {
+        let [database, user] = ["postgres"; 2].map(str::to_owned);
+        let tls = Some(trust(required));
+        Sql { address: HOME, port: server.port, database, user, password: "secret1".into(), tls }
+    };
+    let mut answer = OverTcp.select_one(&target(false)).await;
+    for _ in 0..100 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = OverTcp.select_one(&target(false)).await;
+    }
+    assert_eq!(answer, Ok(vec![]), "while copies from before there was TLS are being replaced");
+    assert!(matches!(OverTcp.select_one(&target(true)).await, Err(Silent::Unreachable(_))));
+    let front = Front { address: HOME, port: server.port, trust: trust(true) };
+    assert_eq!(OverTcp.shown(&front).await, Err(Silent::Refused("it offers no TLS".into())));
 }
 
 #[tokio::test]

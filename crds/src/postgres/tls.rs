@@ -68,7 +68,7 @@ pub fn certificate(instance: &PostgresInstance, platform: &Platform) -> Certific
 }
 
 /// Settings of a copy that are its pod's and no hospital's: files that only a pod which mounts them can read.
-pub(super) fn parameters() -> Value {
+pub fn parameters() -> Value {
     json!({
         "ssl": "on",
         "ssl_cert_file": format!("{FOLDER}/{TLS_CRT}"),

@@ -150,11 +150,12 @@ pub struct Variable {
 #[x_kube(validation = ("has(self.database) != has(self.cache)", "a binding names either a database or a cache"))]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
-    /// A database: gives `DATABASE_HOST`, `_PORT`, `_NAME`, `_USER`, `_PASSWORD` and `_URI`.
+    /// A database: gives `DATABASE_HOST`, `_PORT`, `_NAME`, `_USER`, `_PASSWORD` and `_URI`; with TLS also
+    /// `_CA_FILE`, a file with the authority to trust, and `_SSLMODE`, how to look at the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseBinding>,
 
-    /// A cache: gives `CACHE_HOST`, `_PORT`, `_PASSWORD` and `_URI`.
+    /// A cache: gives `CACHE_HOST`, `_PORT`, `_PASSWORD` and `_URI`; with TLS also `_CA_FILE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheBinding>,
 

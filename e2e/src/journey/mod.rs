@@ -3,6 +3,7 @@
 mod appointments;
 mod backups;
 mod broken;
+mod encrypted;
 mod faults;
 pub mod imaging;
 mod operations;
@@ -63,13 +64,14 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 15] = [
+const ALL: [Journey; 16] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
     Journey { name: "silence", from: From::Hospital, run: silence::run },
     Journey { name: "rerun", from: From::Hospital, run: rerun::run },
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
+    Journey { name: "encrypted", from: From::Hospital, run: encrypted::run },
     Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "operations", from: From::Hospital, run: operations::run },
     Journey { name: "backups", from: From::Hospital, run: backups::run },

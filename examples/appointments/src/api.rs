@@ -42,7 +42,7 @@ impl App {
     /// A service with these settings. It connects when it is asked something.
     pub fn new(config: Config) -> Self {
         App(Arc::new(Parts {
-            store: Store::new(config.database, config.database_connections),
+            store: Store::new(config.database, config.database_tls, config.database_connections),
             cache: Cache::new(config.cache),
             prepared: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

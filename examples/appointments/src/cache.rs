@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::sync::Mutex;
 
 use crate::appointment::Appointment;
@@ -33,8 +33,8 @@ struct Link {
 
 impl Cache {
     /// A cache that connects when it is needed.
-    pub fn new(info: Option<ConnectionInfo>) -> Self {
-        Self { client: info.and_then(|info| Client::open(info).ok()), link: Mutex::default() }
+    pub fn new(client: Option<Client>) -> Self {
+        Self { client, link: Mutex::default() }
     }
 
     /// An appointment, if it is here.

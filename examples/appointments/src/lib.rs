@@ -9,6 +9,7 @@ mod cache;
 mod config;
 mod problem;
 mod store;
+mod tls;
 
 pub use api::App;
 pub use config::Config;

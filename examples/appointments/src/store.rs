@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls, Row};
 
 use crate::appointment::Appointment;
+use crate::tls::Rustls;
 
 /// How long a request waits for the database in all: a failover of the primary fits in.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,14 +27,15 @@ pub struct Unavailable;
 /// The appointments.
 pub struct Store {
     config: Config,
+    tls: Option<Rustls>,
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
 }
 
 impl Store {
     /// A store that connects when it is needed.
-    pub fn new(config: Config, connections: usize) -> Self {
-        Self { config, permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
+    pub fn new(config: Config, tls: Option<Rustls>, connections: usize) -> Self {
+        Self { config, tls, permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
     }
 
     /// Makes the table. Copies of the service may do so at once, which only a lock makes safe.
@@ -130,14 +132,21 @@ impl Store {
     }
 
     async fn connect(&self) -> Result<Client, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(reason = %describe(&error), "a database connection was lost");
-            }
-        });
-        Ok(client)
+        match &self.tls {
+            Some(tls) => self.config.connect(tls.clone()).await.map(|(client, connection)| keep(client, connection)),
+            None => self.config.connect(NoTls).await.map(|(client, connection)| keep(client, connection)),
+        }
     }
+}
+
+/// A connection does its work beside the client, until that goes.
+fn keep(client: Client, connection: impl Future<Output = Result<(), Error>> + Send + 'static) -> Client {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(reason = %describe(&error), "a database connection was lost");
+        }
+    });
+    client
 }
 
 enum Failed {

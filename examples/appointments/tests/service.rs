@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use servers::{Postgres, Service, Valkey};
+use servers::{Authority, Postgres, Service, Valkey};
 
 fn booking(patient: &str) -> Value {
     json!({ "patient": patient, "clinic": "Kardiologie", "at": "2027-03-01T09:30:00+01:00" })
@@ -222,6 +222,45 @@ async fn at_sigterm_it_is_not_ready_finishes_and_leaves_with_zero() {
     let log = service.log();
     assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "logs are JSON lines: {log}");
     assert!(!log.contains("P-1"), "no patient in the logs: {log}");
+}
+
+#[tokio::test]
+async fn database_and_cache_are_spoken_to_encrypted_and_believed_by_their_authority_only() {
+    let (Some(mut postgres), Some(mut valkey)) = (Postgres::start(), Valkey::start()) else {
+        return;
+    };
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    postgres.encrypt(&authority);
+    valkey.encrypt(&authority);
+    let (known, unknown) = (authority.path("ca.crt"), stranger.path("ca.crt"));
+    // The certificate bears a name, and so has who asks for it.
+    let by = |database: &'static str| {
+        let names = [("DATABASE_HOST", "localhost"), ("CACHE_HOST", "localhost"), ("CACHE_URI", "rediss://localhost")];
+        names.into_iter().chain([("DATABASE_SSLMODE", "verify-full"), ("DATABASE_HOST", database)])
+    };
+    let trusting = |database: &'static str, ca: &str| -> Vec<(&'static str, String)> {
+        let all = by(database).map(|(name, value)| (name, value.to_owned()));
+        all.chain([("DATABASE_CA_FILE", ca.to_owned()), ("CACHE_CA_FILE", known.clone())]).collect()
+    };
+    let env = trusting("localhost", &known);
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let service = Service::start(&postgres, Some(&valkey), &env).await;
+    let booked = book(&service, "P-1").await;
+    let id = booked["id"].as_str().unwrap();
+    assert_eq!(read(&service, id).await, (StatusCode::OK, "miss".into()));
+    assert_eq!(read(&service, id).await, (StatusCode::OK, "hit".into()), "{}", service.log());
+
+    // Another authority, the right one under a name that is not in the certificate, and clear text.
+    for (env, why) in [
+        (trusting("localhost", &unknown), "UnknownIssuer"),
+        (trusting("127.0.0.1", &known), "NotValidForName"),
+        (vec![("DATABASE_HOST", "localhost".to_owned())], "no encryption"),
+    ] {
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let deceived = Service::launch(&postgres, None, &env);
+        until("it says why", async || deceived.log().contains(why)).await;
+        assert_eq!(deceived.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }
 
 #[test]

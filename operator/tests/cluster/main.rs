@@ -18,6 +18,7 @@ mod bench;
 mod charts;
 mod drift;
 mod election;
+mod encrypted;
 mod limits;
 mod malformed;
 mod operations;

@@ -57,7 +57,42 @@ fn wait_for_port(port: u16, what: &str) {
     }
 }
 
+/// An authority, and what it issued for `localhost`, as files.
+pub struct Authority {
+    folder: TempDir,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("hz-authority-").tempdir().unwrap();
+        let (ca_key, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let mut ca = rcgen::CertificateParams::new([]).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        let ca_crt = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&ca_crt, ca_key).unwrap();
+        let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let authority = Self { folder };
+        for (name, pem) in [("ca.crt", ca_crt), ("tls.crt", leaf.pem()), ("tls.key", key.serialize_pem())] {
+            fs::write(authority.path(name), pem).unwrap();
+            if is_root() {
+                std::os::unix::fs::chown(authority.path(name), Some(65534), Some(65534)).unwrap();
+            }
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(authority.path(name), mode).unwrap();
+        }
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(authority.folder.path(), open).unwrap();
+        authority
+    }
+
+    /// `ca.crt`, `tls.crt` or `tls.key`.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+}
+
 pub struct Postgres {
+    settings: Vec<String>,
     program: PathBuf,
     folder: TempDir,
     port: u16,
@@ -84,9 +119,19 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-        let mut postgres = Postgres { program, folder, port: free_port(), child: None };
+        let mut postgres = Postgres { settings: Vec::new(), program, folder, port: free_port(), child: None };
         postgres.start_again();
         Some(postgres)
+    }
+
+    /// From now on it lets nobody in who does not encrypt.
+    pub fn encrypt(&mut self, with: &Authority) {
+        self.kill();
+        let hba = self.folder.path().join("data/pg_hba.conf");
+        fs::write(hba, "hostssl all all all scram-sha-256\nhostnossl all all all reject\n").unwrap();
+        let (crt, key) = (with.path("tls.crt"), with.path("tls.key"));
+        self.settings = vec!["ssl=on".into(), format!("ssl_cert_file={crt}"), format!("ssl_key_file={key}")];
+        self.start_again();
     }
 
     pub fn start_again(&mut self) {
@@ -98,6 +143,7 @@ impl Postgres {
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "unix_socket_directories="])
             .args(["-c", &format!("port={}", self.port)])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stderr(Stdio::from(log))
             .stdout(Stdio::null())
             .spawn()
@@ -129,6 +175,7 @@ impl Drop for Postgres {
 }
 
 pub struct Valkey {
+    tls: Option<[String; 3]>,
     program: PathBuf,
     folder: TempDir,
     port: u16,
@@ -139,19 +186,29 @@ impl Valkey {
     pub fn start() -> Option<Self> {
         let program = program(&["valkey-server", "redis-server"], "valkey-server (or redis-server)")?;
         let folder = tempfile::Builder::new().prefix("hz-valkey-").tempdir().unwrap();
-        let mut valkey = Valkey { program, folder, port: free_port(), child: None };
+        let mut valkey = Valkey { tls: None, program, folder, port: free_port(), child: None };
         valkey.start_again();
         Some(valkey)
     }
 
+    /// From now on it speaks TLS and nothing else.
+    pub fn encrypt(&mut self, with: &Authority) {
+        self.kill();
+        self.tls = Some(["ca.crt", "tls.crt", "tls.key"].map(|name| with.path(name)));
+        self.start_again();
+    }
+
     pub fn start_again(&mut self) {
-        let child = Command::new(&self.program)
-            .current_dir(self.folder.path())
-            .args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string(), "--requirepass", PASSWORD])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.folder.path()).args(["--bind", "127.0.0.1", "--save", "", "--requirepass", PASSWORD]);
+        let port = self.port.to_string();
+        match &self.tls {
+            None => command.args(["--port", &port]),
+            Some([ca, crt, key]) => command
+                .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"])
+                .args(["--tls-ca-cert-file", ca, "--tls-cert-file", crt, "--tls-key-file", key]),
+        };
+        self.child = Some(command.stdout(Stdio::null()).spawn().unwrap());
         wait_for_port(self.port, "valkey");
     }
 
@@ -180,6 +237,17 @@ pub struct Service {
 impl Service {
     /// Starts it and waits until it is ready.
     pub async fn start(postgres: &Postgres, valkey: Option<&Valkey>, extra: &[(&str, &str)]) -> Self {
+        let service = Self::launch(postgres, valkey, extra);
+        let begun = Instant::now();
+        while !service.get("/readyz").await.status().is_success() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the service is not ready: {}", service.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        service
+    }
+
+    /// Starts it and waits until it takes requests.
+    pub fn launch(postgres: &Postgres, valkey: Option<&Valkey>, extra: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (port, log) = (free_port(), tempfile::NamedTempFile::new().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_hz-appointments"));
@@ -192,7 +260,6 @@ impl Service {
             .env("DATABASE_USER", "app")
             .env("DATABASE_PASSWORD", PASSWORD)
             .env("DRAIN_SECONDS", "0")
-            .envs(extra.iter().copied())
             .stdout(log.reopen().unwrap());
         if let Some(valkey) = valkey {
             command
@@ -200,14 +267,10 @@ impl Service {
                 .env("CACHE_PORT", valkey.port.to_string())
                 .env("CACHE_PASSWORD", PASSWORD);
         }
+        command.envs(extra.iter().copied());
         let child = command.spawn().unwrap();
         let service = Service { client: reqwest::Client::new(), base: format!("http://127.0.0.1:{port}"), child, log };
         wait_for_port(port, "the service");
-        let begun = Instant::now();
-        while !service.get("/readyz").await.status().is_success() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the service is not ready: {}", service.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
         service
     }
 
