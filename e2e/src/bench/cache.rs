@@ -90,11 +90,10 @@ fn pod(cluster: &Cluster<'_>) -> Result<Value> {
     let master = cluster.json(&format!("get pod -n {HOSPITAL} {master}"))?;
     let containers = master["spec"]["containers"].as_array().cloned().unwrap_or_default();
     let image =
-        containers.iter().find(|one| one["name"] == "valkey").context("the master has no such container")?["image"].clone();
+        containers.iter().find(|one| one["name"] == "valkey").context("the master has no such container")?["image"]
+            .clone();
     let from = format!("{CACHE}-auth");
-    let secret = |variable: &str, key: &str| {
-        json!({ "name": variable, "valueFrom": { "secretKeyRef": { "name": from, "key": key } } })
-    };
+    let secret = |variable: &str, key: &str| json!({ "name": variable, "valueFrom": { "secretKeyRef": { "name": from, "key": key } } });
     let door = format!("cache.hz.hospital/{CACHE}");
     Ok(json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -134,7 +134,8 @@ fn once(scene: &Scene, cluster: &Cluster<'_>, run: usize, measured: &mut Measure
     let begun = Instant::now();
     let restored = scene.ask(&["db", "restore", "records", "--into", &back, "--instances", "1"]);
     let seconds = begun.elapsed().as_secs_f64();
-    let gone = cluster.kubectl(&format!("delete postgresinstance -n {HOSPITAL} {back} --ignore-not-found --timeout=180s"));
+    let gone =
+        cluster.kubectl(&format!("delete postgresinstance -n {HOSPITAL} {back} --ignore-not-found --timeout=180s"));
     cluster.kubectl(&format!("delete pvc -n {HOSPITAL} data-{back}-0 --ignore-not-found --timeout=120s"))?;
     restored?;
     gone?;
@@ -148,7 +149,9 @@ fn newest(cluster: &Cluster<'_>) -> Result<f64> {
     let done = all.iter().filter(|backup| backup["status"]["phase"] == "Succeeded" && backup["spec"]["type"] == "Full");
     let last = done.max_by_key(|backup| backup["status"]["completionTime"].as_str().unwrap_or_default().to_owned());
     let last = last.context("no full backup has succeeded")?;
-    last["status"]["sizeBytes"].as_f64().with_context(|| format!("the backup does not tell its size: {}", last["status"]))
+    last["status"]["sizeBytes"]
+        .as_f64()
+        .with_context(|| format!("the backup does not tell its size: {}", last["status"]))
 }
 
 fn raw(said: &str) -> Result<(Moved, Moved)> {
@@ -191,7 +194,11 @@ mod tests {
             down: vec![moved(120.0, 3.0)],
         };
         let table = markdown(&measured);
-        assert!(table.contains("| plain copy to the store | 120 | 6.0 | 20.0 |  |\n| backup | 100 | 10.0 | 10.0 | **0.50** |"));
+        assert!(
+            table.contains(
+                "| plain copy to the store | 120 | 6.0 | 20.0 |  |\n| backup | 100 | 10.0 | 10.0 | **0.50** |"
+            )
+        );
         assert!(table.ends_with("| restore | 100 | 20.0 | 5.0 | **0.12** |\n"), "{table}");
     }
 

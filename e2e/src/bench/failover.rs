@@ -201,13 +201,7 @@ fn row(what: &str, times: usize, gaps: &[f64], bar: Option<f64>) -> String {
         Some(bar) if at(100.0) <= bar => format!("{bar:.0} | met |"),
         Some(bar) => format!("{bar:.0} | **not met** |"),
     };
-    format!(
-        "| {what} | {times} | {} | {:.2} | {:.2} | {:.2} | {verdict}\n",
-        gaps.len(),
-        at(50.0),
-        at(95.0),
-        at(100.0)
-    )
+    format!("| {what} | {times} | {} | {:.2} | {:.2} | {:.2} | {verdict}\n", gaps.len(), at(50.0), at(95.0), at(100.0))
 }
 
 #[cfg(test)]
@@ -234,7 +228,10 @@ mod tests {
             proved: "all there".into(),
         };
         let table = markdown(&[(Fault::Process, measured)]);
-        assert!(table.contains("| database: primary's process killed | 2 | 1 | 3.00 | 3.00 | 3.00 | 5 | met |"), "{table}");
+        assert!(
+            table.contains("| database: primary's process killed | 2 | 1 | 3.00 | 3.00 | 3.00 | 5 | met |"),
+            "{table}"
+        );
         assert!(table.contains("all there. **Stopped after 2 times: rain**"), "{table}");
     }
 }

@@ -103,7 +103,10 @@ fn all(cluster: &Cluster<'_>, runs: usize) -> Result<String> {
             limit::part(way.name);
             let direct = bench(cluster, &hosts[0], way.options)?;
             let pooled = bench(cluster, &hosts[1], way.options)?;
-            eprintln!("bench: {run} of {runs}: {:.0} tps directly, {:.0} through the pooler", direct.throughput, pooled.throughput);
+            eprintln!(
+                "bench: {run} of {runs}: {:.0} tps directly, {:.0} through the pooler",
+                direct.throughput, pooled.throughput
+            );
             out += &row(way.name, &run.to_string(), direct, pooled);
             pairs.push((direct, pooled));
         }

@@ -18,7 +18,8 @@ const BAR: f64 = 1.5;
 const OURS: &str = "startdecl";
 const HAND: &str = "starthand";
 /// Everything that an instance is made of.
-const KINDS: &str = "serviceaccounts,roles,rolebindings,networkpolicies,configmaps,secrets,services,poddisruptionbudgets,statefulsets";
+const KINDS: &str =
+    "serviceaccounts,roles,rolebindings,networkpolicies,configmaps,secrets,services,poddisruptionbudgets,statefulsets";
 /// What Patroni writes itself.
 const PATRONIS: [&str; 4] = ["config", "failover", "leader", "sync"];
 /// What a live object has and a manifest has not.
@@ -95,7 +96,11 @@ fn answers(cluster: &Cluster<'_>, instance: &str) -> Result<()> {
 fn assembled(cluster: &Cluster<'_>) -> Result<String> {
     let live = cluster.items(&format!("get {KINDS} -n {HOSPITAL} -l app.kubernetes.io/instance={OURS}"))?;
     let items: Vec<Value> = live.into_iter().filter(|item| !is_patronis(item)).map(bare).collect();
-    ensure!(items.iter().any(|item| item["kind"] == "StatefulSet"), "there is no StatefulSet among {} objects", items.len());
+    ensure!(
+        items.iter().any(|item| item["kind"] == "StatefulSet"),
+        "there is no StatefulSet among {} objects",
+        items.len()
+    );
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
     Ok(list.replace(OURS, HAND))
 }
@@ -139,7 +144,8 @@ fn gone(cluster: &Cluster<'_>) -> Result<()> {
                 cluster.kubectl(&format!("delete configmap -n {HOSPITAL} {instance}-{part} --ignore-not-found"))?;
             }
             for number in 0..3 {
-                let claim = format!("delete pvc -n {HOSPITAL} data-{instance}-{number} --ignore-not-found --timeout=60s");
+                let claim =
+                    format!("delete pvc -n {HOSPITAL} data-{instance}-{number} --ignore-not-found --timeout=60s");
                 cluster.kubectl(&claim)?;
             }
         }

@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn only_whole_lines_of_acknowledged_rows_count() {
         let digest = "a".repeat(64);
-        let log = format!("ack 1 1000 1 {digest}\nlost 2 1500 server closed the connection\nack 3 4000 2 {digest}\nack 4 41");
+        let log =
+            format!("ack 1 1000 1 {digest}\nlost 2 1500 server closed the connection\nack 3 4000 2 {digest}\nack 4 41");
         let seen: Vec<(u64, u64)> = acknowledged(&log).iter().map(|ack| (ack.n, ack.at)).collect();
         assert_eq!(seen, [(1, 1000), (3, 4000)]);
     }

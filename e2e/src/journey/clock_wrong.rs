@@ -89,15 +89,13 @@ fn jumps(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, clocks: &Clo
                 0 => is_whole(cluster, NAME).with_context(|| what.clone()).map(|()| true)?,
                 _ => is_whole_within(cluster, NAME, HELD).is_ok(),
             };
-            let whole = if whole { format!("whole {:.0} s", since.elapsed().as_secs_f64()) } else { "not whole".to_owned() };
+            let whole =
+                if whole { format!("whole {:.0} s", since.elapsed().as_secs_f64()) } else { "not whole".to_owned() };
             let seen = guard.check(begun).with_context(|| what.clone())?;
             let now_leads = cluster.pod_with_role(NAME, "primary")?;
             let led = if now_leads == leader { "the same leads".to_owned() } else { format!("then {now_leads} leads") };
             let gap = gap_between(&writer.acknowledged()?, begun);
-            eprintln!(
-                "    {what}: {gap:.1} s without a write, {led}, {whole} after {} s; {seen}",
-                HELD.as_secs()
-            );
+            eprintln!("    {what}: {gap:.1} s without a write, {led}, {whole} after {} s; {seen}", HELD.as_secs());
         }
     }
     Ok(())
@@ -126,12 +124,16 @@ impl Clocks {
     /// The library onto every volume, and every copy started anew with it. That variables of others stay in the StatefulSet is
     /// how server-side apply works: the operator owns only its own.
     fn lay(scene: &Scene, cluster: &Cluster<'_>, library: &[u8]) -> Result<Self> {
-        let pods = cluster.items(&format!("get pods -n {HOSPITAL} -l app.kubernetes.io/instance={NAME},app.kubernetes.io/name=postgres"))?;
+        let pods = cluster.items(&format!(
+            "get pods -n {HOSPITAL} -l app.kubernetes.io/instance={NAME},app.kubernetes.io/name=postgres"
+        ))?;
         let mut clocks = Vec::new();
         for pod in pods.iter().map(name) {
             let (server, path) = volume(cluster, &pod)?;
             let folder = format!("{path}/e2e-clock");
-            let lay = format!("mkdir -p {folder} && echo 0 >{folder}/offset && cat >{folder}/clock.so && chmod -R a+rX {folder}");
+            let lay = format!(
+                "mkdir -p {folder} && echo 0 >{folder}/offset && cat >{folder}/clock.so && chmod -R a+rX {folder}"
+            );
             feed(scene.lab.ssh(&server)?.arg(lay), library)?;
             clocks.push(Clock { pod, server, folder });
         }
@@ -139,7 +141,8 @@ impl Clocks {
             { "name": "LD_PRELOAD", "value": format!("{FOLDER}/clock.so") },
             { "name": "HZ_CLOCK", "value": format!("{FOLDER}/offset") },
         ]);
-        let patch = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "postgres", "env": variables }] } } } });
+        let patch =
+            json!({ "spec": { "template": { "spec": { "containers": [{ "name": "postgres", "env": variables }] } } } });
         cluster.kubectl_with(
             &format!("patch statefulset -n {HOSPITAL} {NAME} --type strategic --patch-file /dev/stdin"),
             &patch.to_string(),
@@ -147,7 +150,11 @@ impl Clocks {
         scene.ask(&["db", "restart", NAME])?;
         for clock in &clocks {
             let pod = cluster.json(&format!("get pod -n {HOSPITAL} {}", clock.pod))?;
-            ensure!(pod["spec"].to_string().contains("HZ_CLOCK"), "{} was not started anew with the library", clock.pod);
+            ensure!(
+                pod["spec"].to_string().contains("HZ_CLOCK"),
+                "{} was not started anew with the library",
+                clock.pod
+            );
         }
         Ok(Self(clocks))
     }

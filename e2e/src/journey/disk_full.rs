@@ -108,7 +108,10 @@ fn fill(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, disk: &Disk) 
         let turned = cluster.psql_in(&disk.pod, turn);
         let leader = cluster.pod_with_role(NAME, "primary")?;
         if leader == disk.pod {
-            bail!("{leader} still leads, and says: {}", turned.map_or_else(|told| format!("{told:#}"), |_| "done".into()));
+            bail!(
+                "{leader} still leads, and says: {}",
+                turned.map_or_else(|told| format!("{told:#}"), |_| "done".into())
+            );
         }
         Ok(leader)
     });
@@ -167,8 +170,9 @@ impl Disk {
         until("the pod to be back on its small volume", SETTLE, || {
             let back = cluster.json(&format!("get pod -n {HOSPITAL} {pod}"))?;
             ensure!(crate::cluster::is_ready(&back), "{}", back["status"]["conditions"]);
-            let room = cluster
-                .kubectl(&format!("exec -n {HOSPITAL} {pod} -c postgres -- df -m /var/lib/postgresql/data | tail -1"))?;
+            let room = cluster.kubectl(&format!(
+                "exec -n {HOSPITAL} {pod} -c postgres -- df -m /var/lib/postgresql/data | tail -1"
+            ))?;
             ensure!(room.contains(NAME), "its volume is not the small one: {room}");
             Ok(())
         })
@@ -216,7 +220,8 @@ fn clean_up(scene: &Scene, cluster: &Cluster<'_>) -> Result<()> {
         Ok(())
     })?;
     crate::run::each(&crate::lab::hosts(), |host| {
-        let lift = format!("for m in $(sed -n 's,^{NAME} \\([^ ]*\\) tmpfs .*,\\1,p' /proc/mounts); do umount -l $m; done");
+        let lift =
+            format!("for m in $(sed -n 's,^{NAME} \\([^ ]*\\) tmpfs .*,\\1,p' /proc/mounts); do umount -l $m; done");
         scene.lab.exec(&host.name, &lift).map(drop)
     })?;
     cluster.kubectl(&format!("delete postgresinstance -n {HOSPITAL} {NAME} --timeout=120s")).map(drop)

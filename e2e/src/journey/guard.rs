@@ -179,7 +179,10 @@ fn read(pod: &str, begun: u64, ended: u64, said: &str) -> Option<Answer> {
 fn ask(process: u32) -> Result<String> {
     let mut command = Command::new("timeout");
     command.args(["-k", "1", "3", "nsenter", "-t", &process.to_string(), "-m", "-S", USER, "-G", USER, "--"]);
-    command.args(["sh", "-c", PSQL]).env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+        .args(["sh", "-c", PSQL])
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().context("failed to start `timeout`")?;
     let mut pipe = child.stdin.take().context("no standard input")?;
@@ -222,10 +225,14 @@ mod tests {
 
     #[test]
     fn what_a_copy_says_is_read_even_if_it_was_ended_in_the_midst() {
-        assert_eq!(answer("a", 0, "replica\n"), Answer { pod: "a".into(), begun: 0, ended: 50, primary: false, wrote: None });
+        assert_eq!(
+            answer("a", 0, "replica\n"),
+            Answer { pod: "a".into(), begun: 0, ended: 50, primary: false, wrote: None }
+        );
         assert_eq!(answer("a", 0, "primary\nwrote 0000000A\n").wrote, Some(10));
         assert_eq!(answer("a", 0, "primary\n").wrote, None);
-        let alone = "primary\nWARNING:  canceling wait for synchronous replication due to user request\nwrote 00000001\n";
+        let alone =
+            "primary\nWARNING:  canceling wait for synchronous replication due to user request\nwrote 00000001\n";
         assert_eq!(answer("a", 0, alone).wrote, None);
         assert_eq!(read("a", 0, 1, "psql: error: connection failed"), None);
     }

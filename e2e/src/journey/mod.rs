@@ -166,7 +166,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let chosen = choose(&args.journey)?;
     let _claim = Claim::take()?;
     let scene = scene()?;
-    let tour = travel::travel(&scene, &chosen, args.here, args.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
+    let tour =
+        travel::travel(&scene, &chosen, args.here, args.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
     if args.keep {
         let _ = scene.lab.logs();
     } else if let Err(cause) = scene.lab.down() {

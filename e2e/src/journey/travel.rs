@@ -100,12 +100,7 @@ pub fn travel(scene: &Arc<Scene>, chosen: &[&'static Journey], here: bool, total
     tour
 }
 
-fn one(
-    scene: &Arc<Scene>,
-    journey: &'static Journey,
-    hospital: &mut Hospital,
-    left: Duration,
-) -> Result<(), Failure> {
+fn one(scene: &Arc<Scene>, journey: &'static Journey, hospital: &mut Hospital, left: Duration) -> Result<(), Failure> {
     let shared = Arc::clone(scene);
     match journey.from {
         From::Bare => {
@@ -191,8 +186,7 @@ fn fit(scene: &Scene) -> Result<()> {
 fn keep_logs(scene: &Scene, name: &str) {
     let _ = scene.lab.logs();
     let dir = scene.lab.place.logs.display();
-    let copy =
-        format!("cd {dir} && rm -rf failed-{name} && mkdir failed-{name} && cp -r cp-* worker-* failed-{name}/");
+    let copy = format!("cd {dir} && rm -rf failed-{name} && mkdir failed-{name} && cp -r cp-* worker-* failed-{name}/");
     let _ = output(&mut cmd("sh", ["-c", &copy]));
 }
 

@@ -85,12 +85,7 @@ impl Place {
     pub fn beside(pod: &Value) -> Result<Self> {
         let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let address = text("/status/podIP").context("the pod has no address")?;
-        Ok(Self {
-            pod: "e2e-writer-beside",
-            target: RECORDS,
-            server: text("/spec/nodeName"),
-            address: Some(address),
-        })
+        Ok(Self { pod: "e2e-writer-beside", target: RECORDS, server: text("/spec/nodeName"), address: Some(address) })
     }
 
     fn table(&self) -> String {
@@ -116,8 +111,7 @@ impl<'a> Writer<'a> {
     pub fn start_at(cluster: &'a Cluster<'a>, place: &Place) -> Result<Self> {
         let table = place.table();
         // Without a key, so that a row that is there twice can be seen.
-        let make =
-            format!("drop table if exists {table}; create table {table} (n bigint, payload text, digest text);");
+        let make = format!("drop table if exists {table}; create table {table} (n bigint, payload text, digest text);");
         cluster.sql_of(place.target.instance, place.target.database, &make)?;
         let writer = Self { cluster, pod: place.pod, target: place.target, table };
         writer.start_pod(place)?;
@@ -218,14 +212,12 @@ pub fn client(
     let primary = cluster.pod_with_role(instance, "primary")?;
     let primary = cluster.json(&format!("get pod -n {HOSPITAL} {primary}"))?;
     let containers = primary["spec"]["containers"].as_array().cloned().unwrap_or_default();
-    let image = containers.iter().find(|one| one["name"] == "postgres").context("the primary has no such container")?
-        ["image"]
-        .clone();
+    let image =
+        containers.iter().find(|one| one["name"] == "postgres").context("the primary has no such container")?["image"]
+            .clone();
     let limits = json!({ "cpu": "500m", "memory": "128Mi" });
     let from = format!("{instance}-{database}");
-    let secret = |variable: &str, key: &str, optional: bool| {
-        json!({ "name": variable, "valueFrom": { "secretKeyRef": { "name": from, "key": key, "optional": optional } } })
-    };
+    let secret = |variable: &str, key: &str, optional: bool| json!({ "name": variable, "valueFrom": { "secretKeyRef": { "name": from, "key": key, "optional": optional } } });
     let door = format!("postgres.hz.hospital/{instance}");
     Ok(json!({
         "apiVersion": "v1", "kind": "Pod",
