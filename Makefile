@@ -33,12 +33,12 @@ down: ## Take the lab down; its logs stay under target/lab-logs/
 	@dist/hz-e2e lab down
 
 .PHONY: test
-test: ## All tests: formatting to end-to-end journeys on eight hosts
+test: ## All tests: formatting to end-to-end journeys on eight hosts (some of those: JOURNEYS="up faults")
 	@scripts/test.sh
 
 .PHONY: bench
-bench: bundle ## Measure against the baselines; prints what docs/benchmarks.md records
-	@scripts/bench.sh
+bench: bundle ## Measure against the baselines; prints what docs/benchmarks.md records (one: BENCH="failover --runs 20")
+	@scripts/bench.sh $(BENCH)
 
 .PHONY: audit
 audit: ## Licences, sources and banned crates (needs cargo-deny)

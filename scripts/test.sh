@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # All layers of tests, cheapest first. Each layer's closing lines are added up; the last line is `N passed, N failed`.
 # The first cause of a failure is printed again at the end. Everything is logged under target/test-logs/.
+#
+# JOURNEYS="up faults" runs these journeys only. HZ_TEST_MINUTES says how long all of it may take (80, for a CI that cuts a run
+# after 90): journeys that have not ended by then fail, and what failed first is told instead of a run that was cut.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=target/test-logs
 mkdir -p "$logs"
 passed=0 failed=0 first_cause=""
 started=$SECONDS
+minutes=${HZ_TEST_MINUTES:-80}
+exec 3>&1 # where progress is shown, while a layer's talk goes to its log
 
 count() { # log file: adds the closing lines of cargo's and our own runners
   local p f
@@ -56,6 +61,30 @@ clippy_each_crate_alone() {
   fi
 }
 
+# Shows the lines of interest as they come; all of them go on to the log.
+shown() { tee >(grep --line-buffered -E "$1" | sed -u -E 's/^(.{1,200}).*/    \1/' >&3); }
+
+unit_and_api() {
+  cargo test --workspace --no-fail-fast 2>&1 | shown '^(test result:|     Running |test .* FAILED$)'
+  return "${PIPESTATUS[0]}"
+}
+
+# The journeys keep to their time by themselves. Should they not, they are ended from here, and the lab is taken down all the same.
+journeys() {
+  local left=$((minutes - (SECONDS - started) / 60)) status args=() name
+  [ $left -ge 10 ] || left=10
+  for name in ${JOURNEYS:-}; do args+=(--journey "$name"); done
+  timeout --signal=TERM --kill-after=60s $((left + 7))m \
+    dist/hz-e2e test --minutes $left "${args[@]}" 2>&1 | shown '^(==> |journey )'
+  status=${PIPESTATUS[0]}
+  if [ "$status" -eq 124 ] || [ "$status" -ge 128 ]; then
+    echo "error: the journeys did not end within $((left + 7)) minutes, or were ended (status $status); the one that was under way" \
+      "is the last \`==>\` above"
+    dist/hz-e2e lab down || true
+  fi
+  return "$status"
+}
+
 export PATH="$HOME/.cargo/bin:$PATH" CARGO_TERM_COLOR=never
 command -v bc >/dev/null || { apt-get update -qq; apt-get install -qq -y bc >/dev/null; }
 
@@ -73,12 +102,9 @@ if layer hzctl scripts/build-hzctl.sh && layer bundle make --no-print-directory 
 else
   bundle_built=no
 fi
-layer unit-and-api cargo test --workspace --no-fail-fast
+layer unit-and-api unit_and_api
 if [ $bundle_built = yes ]; then
-  # JOURNEYS picks some of them by name, for whoever works on those.
-  journeys=()
-  for name in ${JOURNEYS:-}; do journeys+=(--journey "$name"); done
-  layer journeys dist/hz-e2e test "${journeys[@]}"
+  layer journeys journeys
 else
   echo "==> journeys: not run, the bundle was not built"
   failed=$((failed + 1))

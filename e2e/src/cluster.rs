@@ -105,11 +105,38 @@ impl<'a> Cluster<'a> {
 
     /// Ask a database of the example hospital, as the service that owns it would: with its secret, through its Service.
     pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
-        let uri = format!("get secret -n {HOSPITAL} records-{database} -o 'jsonpath={{.data.uri}}' | base64 -d");
+        self.sql_of("records", database, statement)
+    }
+
+    /// The same of another instance.
+    pub fn sql_of(&self, instance: &str, database: &str, statement: &str) -> Result<String> {
+        let uri = format!("get secret -n {HOSPITAL} {instance}-{database} -o 'jsonpath={{.data.uri}}' | base64 -d");
         let uri = self.kubectl(&uri)?;
-        let pod = self.pod_with_role("records", "primary")?;
+        let pod = self.pod_with_role(instance, "primary")?;
         let psql = format!("psql '{uri}' -X -q -A -t -v ON_ERROR_STOP=1 -f -");
         self.kubectl_with(&format!("exec -i -n {HOSPITAL} {pod} -- {psql}"), statement)
+    }
+
+    /// Ask a pod's own PostgreSQL as its superuser, over its socket.
+    pub fn psql_in(&self, pod: &str, statement: &str) -> Result<String> {
+        let psql = "psql -X -q -A -t -v ON_ERROR_STOP=1 -U postgres -f -";
+        self.kubectl_with(&format!("exec -i -n {HOSPITAL} {pod} -c postgres -- {psql}"), statement)
+    }
+
+    /// Wait until an object has a condition with this status for its present generation.
+    pub fn condition(&self, object: &str, type_: &str, status: &str, limit: Duration) -> Result<()> {
+        until(&format!("{type_} {status}: {object}"), limit, || {
+            let found = self.json(&format!("get {object}"))?;
+            let told = condition(&found, type_);
+            ensure!(
+                told["status"] == status && told["observedGeneration"] == found["metadata"]["generation"],
+                "{type_} is {}: {} ({})",
+                told["status"],
+                told["message"],
+                told["reason"]
+            );
+            Ok(())
+        })
     }
 
     /// GET through the gateway.
@@ -146,6 +173,12 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
 /// `namespace/name` without the namespace.
 pub fn name(item: &Value) -> String {
     item["metadata"]["name"].as_str().unwrap_or("?").to_owned()
+}
+
+/// A condition of an object; null if it has none of that type.
+pub fn condition(object: &Value, type_: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
 }
 
 /// Has the object the condition Ready, for its present generation?

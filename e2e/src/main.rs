@@ -6,6 +6,7 @@ mod dicom;
 mod hzctl;
 mod journey;
 mod lab;
+mod limit;
 mod run;
 
 use std::process::ExitCode;

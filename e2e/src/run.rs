@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::limit;
+
 /// The program with its arguments, as one would type it.
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -57,14 +59,19 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned())
 }
 
-/// Look every 100 ms until `look` gives something, or until the limit has passed. The error says what was last seen.
+/// Look every 100 ms until `look` gives something, or until the limit, or that of the whole, has passed. The error says
+/// what was last seen.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
+    limit::waits_for(what);
     loop {
         match look() {
             Ok(found) => return Ok(found),
             Err(seen) if start.elapsed() > limit => {
                 return Err(seen.context(format!("waited {} s for {what}", limit.as_secs())));
+            }
+            Err(seen) if limit::is_over() => {
+                return Err(seen.context(format!("waited {} s for {what}", start.elapsed().as_secs())));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }

@@ -1,28 +1,23 @@
-//! The benchmark: hzctl against a plain serial script, on fresh hosts each time, turn about.
+//! Benchmarks: each measures against a baseline in the same run, and prints a table for docs/benchmarks.md.
 
+mod bootstrap;
+mod cache;
+mod copy;
+mod failover;
 mod load;
+mod pooler;
+mod start;
+mod stats;
 mod table;
 
-use std::{
-    cell::{Cell, RefCell},
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use self::{load::Sampler, table::Run};
 use crate::{
-    hzctl::Hzctl,
-    journey::{BOOTSTRAP, Scene, imaging},
-    lab::{Claim, Lab, Place},
-    run::{cmd, output},
+    journey::{self, BOOTSTRAP, Scene},
+    lab::Claim,
 };
-
-/// What runs once on a fresh lab, given the number of the round.
-type Contender<'a> = &'a dyn Fn(usize) -> Result<()>;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -39,127 +34,118 @@ pub enum Bench {
         #[arg(short, long, default_value_t = 2)]
         runs: usize,
     },
+    /// Time without a write: database process killed, its server frozen, cache master killed; against nothing happening
+    Failover {
+        /// How often each fault
+        #[arg(short, long, default_value_t = 20)]
+        runs: usize,
+        /// Only this fault; may be given more than once
+        #[arg(long, value_enum)]
+        fault: Vec<failover::Fault>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// A PostgresInstance until it answers, against the same objects applied by hand
+    Start {
+        /// How many pairs
+        #[arg(short, long, default_value_t = 5)]
+        runs: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Backup and restore, against a plain copy of the same bytes over the same way
+    Copy {
+        /// How often each
+        #[arg(short, long, default_value_t = 3)]
+        runs: usize,
+        /// Data to copy, in MiB
+        #[arg(long, default_value_t = 256)]
+        mebibytes: u64,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Transactions through the pooler, against directly
+    Pooler {
+        /// How many pairs
+        #[arg(short, long, default_value_t = 3)]
+        runs: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// On which hospital.
+#[derive(clap::Args)]
+pub struct Place {
+    /// Use the lab and the hospital that are there
+    #[arg(long)]
+    here: bool,
+
+    /// Leave the lab up afterwards
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Bench {
+    fn runs(&self) -> usize {
+        match self {
+            Self::Bootstrap { runs }
+            | Self::Resume { runs }
+            | Self::Failover { runs, .. }
+            | Self::Start { runs, .. }
+            | Self::Copy { runs, .. }
+            | Self::Pooler { runs, .. } => *runs,
+        }
+    }
+
+    /// The hospital it needs; none if it makes its own, on fresh hosts each time.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Bootstrap { .. } | Self::Resume { .. } => None,
+            Self::Failover { place, .. }
+            | Self::Start { place, .. }
+            | Self::Copy { place, .. }
+            | Self::Pooler { place, .. } => Some(place),
+        }
+    }
+
+    fn measure(&self, scene: &Scene) -> Result<String> {
+        match self {
+            Self::Bootstrap { runs } => bootstrap::against_script(scene, *runs),
+            Self::Resume { runs } => bootstrap::against_kill(scene, *runs),
+            Self::Failover { runs, fault, .. } => failover::run(scene, *runs, fault),
+            Self::Start { runs, .. } => start::run(scene, *runs),
+            Self::Copy { runs, mebibytes, .. } => copy::run(scene, *runs, *mebibytes),
+            Self::Pooler { runs, .. } => pooler::run(scene, *runs),
+        }
+    }
 }
 
 /// Run it and print a markdown table.
 pub fn run(bench: &Bench) -> Result<bool> {
-    let (Bench::Bootstrap { runs } | Bench::Resume { runs }) = bench;
-    ensure!(*runs > 0, "--runs must be at least 1");
+    ensure!(bench.runs() > 0, "--runs must be at least 1");
     let _claim = Claim::take()?;
-    let lab = Lab::here();
-    fs::create_dir_all(&lab.place.logs)?;
-    let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;
-    let scene = Scene { lab, hzctl };
-    let outcome = match bench {
-        Bench::Bootstrap { runs } => against_script(&scene, *runs),
-        Bench::Resume { runs } => against_kill(&scene, *runs),
-    };
-    if let Err(cause) = scene.lab.down() {
+    let scene = journey::scene()?;
+    let outcome = ready(bench, &scene).and_then(|()| bench.measure(&scene));
+    if bench.place().is_some_and(|place| place.keep) {
+        let _ = scene.lab.mend();
+        let _ = scene.lab.logs();
+    } else if let Err(cause) = scene.lab.down() {
         eprintln!("lab: could not be taken down: {cause:#}");
     }
     println!("{}", outcome?);
     Ok(true)
 }
 
-fn against_script(scene: &Scene, runs: usize) -> Result<String> {
-    let parts = unpack(&scene.lab.place)?;
-    let script = |n: usize| script(&scene.lab.place, &parts, n);
-    let reruns = RefCell::new(Vec::new());
-    let again = |n: usize| {
-        let ended = scene.hzctl.bootstrap(&format!("bench-{n}-again"), BOOTSTRAP)?.expect(0)?;
-        eprintln!("bench: run again on the finished cluster: {} s", seconds(ended.took));
-        reruns.borrow_mut().push(ended.took);
-        Ok(())
-    };
-    let (baseline, ours) = in_turn(scene, runs, script, |n| left_alone(scene, n), again)?;
-    let again = reruns.borrow().iter().map(|took| seconds(*took)).collect::<Vec<_>>().join(", ");
-    Ok(table::markdown(["serial script", "hzctl"], &baseline, &ours)
-        + &format!("\nhzctl run again on the finished cluster: {again} s\n"))
-}
-
-fn against_kill(scene: &Scene, runs: usize) -> Result<String> {
-    // Halfway by the clock of the last undisturbed run: a phase would be half of nothing in particular.
-    let last = Cell::new(Duration::ZERO);
-    let alone = |n: usize| {
-        let start = Instant::now();
-        left_alone(scene, n)?;
-        last.set(start.elapsed());
-        Ok(())
-    };
-    let killed = |n: usize| {
-        let mut running = scene.hzctl.start(&format!("bench-{n}-killed"))?;
-        std::thread::sleep(last.get() / 2);
-        running.kill()?;
-        scene.hzctl.bootstrap(&format!("bench-{n}-resumed"), BOOTSTRAP)?.expect(0).map(drop)
-    };
-    let (baseline, ours) = in_turn(scene, runs, alone, killed, |_| Ok(()))?;
-    Ok(table::markdown(["undisturbed", "killed halfway, run again"], &baseline, &ours))
-}
-
-fn left_alone(scene: &Scene, n: usize) -> Result<()> {
-    scene.hzctl.bootstrap(&format!("bench-{n}"), BOOTSTRAP)?.expect(0).map(drop)
-}
-
-type Runs = (Vec<Run>, Vec<Run>);
-
-/// One, the other, one, the other: each on fresh hosts, each proved to have made a working hospital. `after` the
-/// second one's, its hospital is still there.
-fn in_turn(
-    scene: &Scene,
-    runs: usize,
-    first: impl Fn(usize) -> Result<()>,
-    second: impl Fn(usize) -> Result<()>,
-    after: impl Fn(usize) -> Result<()>,
-) -> Result<Runs> {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for n in 1..=runs {
-        let contenders: [(Contender<'_>, &mut Vec<Run>); 2] = [(&first, &mut a), (&second, &mut b)];
-        for (at, (act, measured)) in contenders.into_iter().enumerate() {
+fn ready(bench: &Bench, scene: &Arc<Scene>) -> Result<()> {
+    match bench.place() {
+        None => Ok(()),
+        Some(place) if place.here && scene.lab.is_up() => Ok(()),
+        Some(_) => {
             scene.lab.up()?;
-            let run = timed(|| act(n))?;
-            imaging::run(scene).context("the hospital does not work")?;
-            eprintln!("bench: {n}.{}: {run}", at + 1);
-            measured.push(run);
+            scene.hzctl.bootstrap("bench-prelude", BOOTSTRAP)?.expect(0).map(drop)
         }
-        after(n)?;
     }
-    Ok((a, b))
-}
-
-/// Lay out the bundle as files, once, before the clock runs: an administrator has them so already.
-fn unpack(place: &Place) -> Result<std::path::PathBuf> {
-    let dir = place.root.join("target/bench/parts");
-    let bundle = fs::read_dir(place.root.join("dist"))
-        .context("there is no dist/: run `make bundle` first")?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "tar"))
-        .context("there is no bundle in dist/: run `make bundle` first")?;
-    let mut unpack = cmd("python3", [place.root.join("e2e/baseline/unpack.py"), bundle, dir.clone()]);
-    output(&mut unpack).context("failed to unpack the bundle for the baseline")?;
-    Ok(dir)
-}
-
-fn script(place: &Place, parts: &Path, n: usize) -> Result<()> {
-    let log = place.logs.join(format!("baseline-{n}.log"));
-    let out = fs::File::create(&log)?;
-    let status = Command::new("bash")
-        .arg(place.root.join("e2e/baseline/serial-bootstrap.sh"))
-        .args([parts, &place.state])
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out)
-        .status()?;
-    ensure!(status.success(), "the baseline failed ({status}); see {}", log.display());
-    Ok(())
-}
-
-fn timed(act: impl FnOnce() -> Result<()>) -> Result<Run> {
-    let sampler = Sampler::start();
-    let start = Instant::now();
-    act()?;
-    let wall = start.elapsed();
-    let load = sampler.stop();
-    Ok(Run { wall, cpu: load.cpu, idle: load.idle_share() })
 }
 
 /// Seconds with one digit.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::seconds;
+use super::{seconds, stats::median};
 
 /// One measured run.
 #[derive(Clone, Copy, Debug)]
@@ -24,15 +24,6 @@ impl fmt::Display for Run {
             seconds(self.cpu),
             self.idle * 100.0
         )
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
     }
 }
 
@@ -74,10 +65,5 @@ mod tests {
     fn the_table_ends_with_the_ratio_of_the_medians() {
         let table = markdown(["script", "hzctl"], &[run(100), run(300), run(200)], &[run(80), run(120), run(100)]);
         assert!(table.ends_with("| **ratio** | hzctl ÷ script | **0.50** | **0.50** | |\n"), "{table}");
-    }
-
-    #[test]
-    fn a_median_of_two_is_their_middle() {
-        assert_eq!(median(vec![4.0, 2.0]), 3.0);
     }
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{SETTLE, Scene, writer::Writer};
 use crate::{
-    cluster::{Cluster, HOSPITAL},
+    cluster::{Cluster, HOSPITAL, condition},
     run::until,
 };
 
@@ -48,7 +48,8 @@ fn go(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
     let rows = writer.rows()?;
     writer.until_rows(rows + 50)?;
 
-    // The primary goes while everything is copied.
+    // The failover during a backup: the primary goes while everything is copied.
+    crate::limit::part("a full backup while the primary goes");
     let primary = cluster.pod_with_role("records", "primary")?;
     let backup = hzctl(scene, &["db", "backup", "records", "--type", "full"])?;
     ensure!(backup.status.success(), "hzctl db backup: {}", String::from_utf8_lossy(&backup.stderr));
@@ -56,6 +57,7 @@ fn go(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
     cluster.kubectl(&format!("delete pod -n {HOSPITAL} {primary} --wait=false"))?;
     ended(cluster)?;
     // A server of the store goes while what changed is copied.
+    crate::limit::part("a backup while a server of the store goes");
     let backup = hzctl(scene, &["db", "backup", "records", "--type", "differential"])?;
     ensure!(backup.status.success(), "hzctl db backup: {}", String::from_utf8_lossy(&backup.stderr));
     cluster.kubectl(&format!("delete pod -n {HOSPITAL} vault-0 --wait=false"))?;
@@ -63,12 +65,18 @@ fn go(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
     wait(scene, &["db", "backup", "records", "--type", "incremental"])?;
     healthy(cluster)?;
 
-    restored(scene, cluster, writer, &moment)?;
-    drilled(scene, cluster)
+    // Side by side, as a hospital's would be: most of either is waiting for the store.
+    std::thread::scope(|scope| {
+        let proof = scope.spawn(|| drilled(scene, cluster));
+        let back = restored(scene, cluster, writer, &moment);
+        let proof = proof.join().unwrap_or_else(|_| bail!("the drill's thread panicked"));
+        back.and(proof)
+    })
 }
 
 /// The moment before, in a database of its own, though its pod is killed on the way.
 fn restored(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, moment: &str) -> Result<()> {
+    crate::limit::part("restoring a moment, and a drill");
     let begun = Instant::now();
     let asked = hzctl(scene, &["db", "restore", "records", "--into", BACK, "--at", moment, "--instances", "1"])?;
     ensure!(asked.status.success(), "hzctl db restore: {}", String::from_utf8_lossy(&asked.stderr));
@@ -148,11 +156,6 @@ fn clean_up(cluster: &Cluster<'_>) -> Result<()> {
     }
     cluster.kubectl(&format!("delete backups,restores -n {HOSPITAL} --all"))?;
     cluster.kubectl(&format!("delete objectstore -n {HOSPITAL} vault")).map(drop)
-}
-
-fn condition(object: &Value, type_: &str) -> Value {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
 }
 
 /// Until the plan says that its backups are as they should be, and the database says the same.

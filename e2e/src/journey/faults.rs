@@ -1,18 +1,21 @@
 //! What can happen to a database at night, one thing after the other, while a writer writes: every acknowledged row must
-//! be there at the end, also those that a primary which nobody hears any more may have acknowledged on its own server.
+//! be there at the end, also those that a primary which nobody hears any more may have acknowledged on its own server; and there
+//! are never two that take writes.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{
     SETTLE, Scene,
+    guard::{self, Guard},
+    is_whole,
     writer::{Place, Writer, gap_between, now},
 };
 use crate::{
     cluster::{Cluster, HOSPITAL, name},
-    run::until,
+    limit::{self, pause},
+    run::{cmd, output, until},
 };
 
 /// Patroni gives a silent primary up after 20 s, and Kubernetes calls a silent server lost after 40 s.
@@ -31,9 +34,10 @@ struct Fault {
     end: fn(&Scene, server: &str) -> Result<()>,
 }
 
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 6] = [
     Fault { name: "primary process killed", silent: false, begin: kill_process, end: nothing },
     Fault { name: "primary pod deleted", silent: false, begin: delete_pod, end: nothing },
+    Fault { name: "primary pod killed without notice", silent: false, begin: kill_pod, end: nothing },
     Fault {
         name: "server frozen and thawed",
         silent: true,
@@ -60,21 +64,26 @@ pub fn run(scene: &Scene) -> Result<()> {
     writer.until_rows(50)?;
     let told = all(scene, &cluster, &writer);
     let rows = writer.end();
-    for line in told? {
-        eprintln!("    {line}");
-    }
+    told?;
     eprintln!("    {}", rows?);
     Ok(())
 }
 
-fn all(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<Vec<String>> {
-    let mut told = Vec::new();
+fn all(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
+    let guard = Guard::over(cluster, "records")?;
+    let step = |name: &str, act: &dyn Fn() -> Result<String>| -> Result<()> {
+        limit::part(name);
+        let begun = now();
+        let told = act().with_context(|| name.to_owned())?;
+        let seen = guard.check(begun).with_context(|| name.to_owned())?;
+        eprintln!("    {told}; {seen}");
+        Ok(())
+    };
     for fault in &FAULTS {
-        told.push(one(scene, cluster, writer, fault).with_context(|| fault.name.to_owned())?);
+        step(fault.name, &|| one(scene, cluster, writer, fault))?;
     }
-    told.push(replica(cluster, writer).context("a replica lost")?);
-    told.push(api_away(scene, cluster, writer).context("API servers and operator away")?);
-    Ok(told)
+    step("a replica lost", &|| replica(cluster, writer))?;
+    step("API servers and operator away", &|| api_away(scene, cluster, writer))
 }
 
 fn one(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, fault: &Fault) -> Result<String> {
@@ -91,20 +100,12 @@ fn one(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, fault: &Fault)
     }
     let begun = now();
     (fault.begin)(scene, &primary, &server)?;
-    let silence = Instant::now();
-    until("rows after the fault", SETTLE, || {
-        let rows = writer.acknowledged()?.iter().filter(|(_, at)| *at > begun + 2000).count();
-        ensure!(rows >= 30, "{rows} rows");
-        Ok(())
-    })?;
-    if fault.silent {
-        let next = cluster.pod_with_role("records", "primary")?;
-        ensure!(next != primary, "{primary} still is the primary, and nobody hears it");
-        sleep(SILENCE.saturating_sub(silence.elapsed()));
-    }
+    let during = during(cluster, writer, fault, &primary, begun);
+    // Whatever came of it, the server is not left like that.
     (fault.end)(scene, &server)?;
+    during?;
     let whole = Instant::now();
-    is_whole(cluster)?;
+    is_whole(cluster, "records")?;
     let told = writer.acknowledged()?;
     if let Some(beside) = beside {
         beside.end().context("rows that the silent primary acknowledged")?;
@@ -117,6 +118,17 @@ fn one(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, fault: &Fault)
     ))
 }
 
+fn during(cluster: &Cluster<'_>, writer: &Writer<'_>, fault: &Fault, primary: &str, begun: u64) -> Result<()> {
+    let silence = Instant::now();
+    writer.until_more(30, begun)?;
+    if !fault.silent {
+        return Ok(());
+    }
+    let next = cluster.pod_with_role("records", "primary")?;
+    ensure!(next != primary, "{primary} still is the primary, and nobody hears it");
+    pause(SILENCE.saturating_sub(silence.elapsed()))
+}
+
 fn replica(cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<String> {
     let pods = cluster
         .items(&format!("get pods -n {HOSPITAL} -l app.kubernetes.io/instance=records,hz.hospital/role=replica"))?;
@@ -126,7 +138,7 @@ fn replica(cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<String> {
     let whole = Instant::now();
     let before = writer.rows()?;
     writer.until_rows(before + 30)?;
-    is_whole(cluster)?;
+    is_whole(cluster, "records")?;
     let gap = gap_between(&writer.acknowledged()?, begun);
     Ok(format!("replica killed: {gap:.1} s without a write, whole again {:.0} s later", whole.elapsed().as_secs_f64()))
 }
@@ -140,20 +152,20 @@ fn api_away(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result
     let (primary, before) = (cluster.pod_with_role("records", "primary")?, places()?);
     let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     let begun = now();
-    for server in CONTROL_PLANES {
-        scene.lab.exec(
-            server,
-            &format!("mv {manifest} /root/ && pkill -KILL -x kube-apiserver; pkill -KILL -x hz-operator; true"),
-        )?;
-    }
+    let gone = CONTROL_PLANES.iter().try_for_each(|server| {
+        let take = format!("mv {manifest} /root/ && pkill -KILL -x kube-apiserver; pkill -KILL -x hz-operator; true");
+        scene.lab.exec(server, &take).map(drop)
+    });
     let away = std::env::var("HZ_E2E_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(AWAY);
-    sleep(Duration::from_secs(away));
+    let passed = gone.and_then(|()| pause(Duration::from_secs(away)));
     for server in CONTROL_PLANES {
-        scene.lab.exec(server, &format!("mv /root/kube-apiserver.yaml {manifest}"))?;
+        let back = format!("if [ -e /root/kube-apiserver.yaml ]; then mv /root/kube-apiserver.yaml {manifest}; fi");
+        scene.lab.exec(server, &back)?;
     }
+    passed?;
     until("the API to answer", SETTLE, || cluster.kubectl("get --raw /readyz").map(drop))?;
     let whole = Instant::now();
-    is_whole(cluster)?;
+    is_whole(cluster, "records")?;
     let gap = gap_between(&writer.acknowledged()?, begun);
     ensure!(cluster.pod_with_role("records", "primary")? == primary, "another primary, and nothing was wrong with it");
     let after = places()?;
@@ -166,32 +178,18 @@ fn api_away(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result
     ))
 }
 
-/// Until the operator says that every copy is there and queries are answered.
-fn is_whole(cluster: &Cluster<'_>) -> Result<()> {
-    until("the database to be whole", SETTLE, || {
-        let instance = cluster.json(&format!("get postgresinstance -n {HOSPITAL} records"))?;
-        for wanted in ["Ready", "Redundant", "Durable"] {
-            let conditions = instance["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let told = conditions.into_iter().find(|condition| condition["type"] == wanted).unwrap_or_default();
-            ensure!(told["status"] == "True", "{wanted}: {}", told["message"]);
-        }
-        // A copy that is ready may still be behind.
-        let confirmed = instance["status"]["conditions"].to_string().contains(" or ");
-        ensure!(confirmed, "not every copy confirms writes yet");
-        Ok(())
-    })
-}
-
-fn kill_process(scene: &Scene, pod: &str, server: &str) -> Result<()> {
-    // The postmaster of that pod, by the pod's host name in its environment.
-    let find = format!(
-        "for p in $(pgrep -x postgres); do tr '\\0' '\\n' </proc/$p/environ | grep -qx HOSTNAME={pod} && kill -KILL $p; done; true"
-    );
-    scene.lab.exec(server, &find).map(drop)
+/// The process that started the others, and with it all of them.
+pub fn kill_process(_: &Scene, pod: &str, _: &str) -> Result<()> {
+    let process = guard::postmaster(pod).with_context(|| format!("no PostgreSQL runs in {pod}"))?;
+    output(&mut cmd("kill", ["-KILL", &process.to_string()])).map(drop)
 }
 
 fn delete_pod(scene: &Scene, pod: &str, _: &str) -> Result<()> {
     scene.cluster().kubectl(&format!("delete pod -n {HOSPITAL} {pod} --wait=false")).map(drop)
+}
+
+fn kill_pod(scene: &Scene, pod: &str, _: &str) -> Result<()> {
+    scene.cluster().kubectl(&format!("delete pod -n {HOSPITAL} {pod} --grace-period=0 --force")).map(drop)
 }
 
 fn nothing(_: &Scene, _: &str) -> Result<()> {

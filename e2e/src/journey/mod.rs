@@ -3,35 +3,42 @@
 mod appointments;
 mod backups;
 mod broken;
+mod chain;
+mod clock_wrong;
+mod disk_full;
 mod encrypted;
 mod faults;
+pub mod guard;
 pub mod imaging;
 mod operations;
-mod primary;
 mod rerun;
 mod reset;
 mod restart;
 mod resume;
 mod settings;
 mod silence;
+mod travel;
 mod up;
 mod worker;
-mod writer;
+pub mod writer;
 
-use std::{fs, time::Duration, time::Instant};
+use std::{fs, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, HOSPITAL},
     hzctl::Hzctl,
     lab::{Claim, Lab},
+    run::until,
 };
 
 /// Longest that a whole bootstrap may take before a journey gives up on it. Ten times what it takes on two cores.
-pub const BOOTSTRAP: Duration = Duration::from_secs(45 * 60);
+pub const BOOTSTRAP: Duration = Duration::from_secs(15 * 60);
 /// Longest that anything that should settle in seconds may take.
 pub const SETTLE: Duration = Duration::from_secs(10 * 60);
+/// Longest that a journey may take as a whole, if it does not say otherwise.
+const USUAL: u64 = 12;
 
 /// What a journey is given.
 pub struct Scene {
@@ -46,6 +53,39 @@ impl Scene {
     pub fn cluster(&self) -> Cluster<'_> {
         Cluster::of(&self.lab)
     }
+
+    /// Ask for something with `hzctl`, as a person would, and wait for its good end. One that waits for ever is ended.
+    pub fn ask(&self, args: &[&str]) -> Result<String> {
+        let plain = self.hzctl.command(args);
+        let mut limited = Command::new("timeout");
+        limited.arg(SETTLE.as_secs().to_string()).arg(plain.get_program()).args(plain.get_args());
+        limited.args(["-n", HOSPITAL, "--wait"]).stdin(std::process::Stdio::null());
+        let out = limited.output().context("failed to run hzctl")?;
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&out.stderr);
+        ensure!(out.status.success(), "hzctl {} ended with {}: {said}{complained}", args.join(" "), out.status);
+        Ok(said)
+    }
+}
+
+/// Until the operator says that every copy of a database is there and queries are answered.
+pub fn is_whole(cluster: &Cluster<'_>, instance: &str) -> Result<()> {
+    is_whole_within(cluster, instance, SETTLE)
+}
+
+/// The same, with a limit of its own.
+pub fn is_whole_within(cluster: &Cluster<'_>, instance: &str, limit: Duration) -> Result<()> {
+    until(&format!("the database {instance} to be whole"), limit, || {
+        let object = cluster.json(&format!("get postgresinstance -n {HOSPITAL} {instance}"))?;
+        for wanted in ["Ready", "Redundant", "Durable"] {
+            let told = crate::cluster::condition(&object, wanted);
+            ensure!(told["status"] == "True", "{wanted}: {}", told["message"]);
+        }
+        // A copy that is ready may still be behind.
+        let confirmed = object["status"]["conditions"].to_string().contains(" or ");
+        ensure!(confirmed, "not every copy confirms writes yet");
+        Ok(())
+    })
 }
 
 /// What a journey starts from.
@@ -60,27 +100,39 @@ enum From {
 struct Journey {
     name: &'static str,
     from: From,
+    /// Longest that it may take, in minutes.
+    minutes: u64,
     run: fn(&Scene) -> Result<()>,
 }
 
-/// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 16] = [
-    Journey { name: "up", from: From::Bare, run: up::run },
-    Journey { name: "imaging", from: From::Hospital, run: imaging::run },
-    Journey { name: "appointments", from: From::Hospital, run: appointments::run },
-    Journey { name: "silence", from: From::Hospital, run: silence::run },
-    Journey { name: "rerun", from: From::Hospital, run: rerun::run },
-    Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
-    Journey { name: "encrypted", from: From::Hospital, run: encrypted::run },
-    Journey { name: "settings", from: From::Hospital, run: settings::run },
-    Journey { name: "operations", from: From::Hospital, run: operations::run },
-    Journey { name: "backups", from: From::Hospital, run: backups::run },
-    Journey { name: "restart", from: From::Hospital, run: restart::run },
-    Journey { name: "faults", from: From::Hospital, run: faults::run },
-    Journey { name: "reset", from: From::Hospital, run: reset::run },
-    Journey { name: "killed-and-resumed", from: From::Bare, run: resume::run },
-    Journey { name: "host-breaks", from: From::Bare, run: broken::run },
-    Journey { name: "worker-fails", from: From::Bare, run: worker::run },
+const fn on_hospital(name: &'static str, run: fn(&Scene) -> Result<()>) -> Journey {
+    Journey { name, from: From::Hospital, minutes: USUAL, run }
+}
+
+const fn on_bare(name: &'static str, run: fn(&Scene) -> Result<()>) -> Journey {
+    Journey { name, from: From::Bare, minutes: USUAL, run }
+}
+
+/// In this order: those that share a cluster first, the quick ones before the slow ones, those that disturb it last among
+/// them.
+const ALL: [Journey; 17] = [
+    Journey { minutes: 18, ..on_bare("up", up::run) },
+    on_hospital("appointments", appointments::run),
+    on_hospital("imaging", imaging::run),
+    on_hospital("rerun", rerun::run),
+    on_hospital("silence", silence::run),
+    on_hospital("encrypted", encrypted::run),
+    on_hospital("settings", settings::run),
+    on_hospital("operations", operations::run),
+    on_hospital("restart", restart::run),
+    on_hospital("disk-full", disk_full::run),
+    on_hospital("clock-wrong", clock_wrong::run),
+    Journey { minutes: 20, ..on_hospital("faults", faults::run) },
+    Journey { minutes: 20, ..on_hospital("backups", backups::run) },
+    on_hospital("reset", reset::run),
+    on_bare("worker-fails", worker::run),
+    on_bare("host-breaks", broken::run),
+    Journey { minutes: 20, ..on_bare("killed-and-resumed", resume::run) },
 ];
 
 /// How to run them.
@@ -98,6 +150,10 @@ pub struct Args {
     #[arg(long)]
     here: bool,
 
+    /// Longest that all of them may take; what has not begun by then counts as failed
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
+
     /// List the journeys
     #[arg(long)]
     list: bool,
@@ -111,21 +167,24 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     let chosen = choose(&args.journey)?;
     let _claim = Claim::take()?;
-    let lab = Lab::here();
-    fs::create_dir_all(&lab.place.logs).context("failed to make target/lab-logs")?;
-    let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;
-    let mut scene = Scene { lab, hzctl };
-    let failures = travel(&mut scene, &chosen, args.here);
+    let scene = scene()?;
+    let tour =
+        travel::travel(&scene, &chosen, args.here, args.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
     if args.keep {
         let _ = scene.lab.logs();
     } else if let Err(cause) = scene.lab.down() {
         eprintln!("lab: could not be taken down: {cause:#}");
     }
-    for (name, cause) in &failures {
-        println!("\nfirst cause of {name}: {cause:#}");
-    }
-    println!("\n{} passed, {} failed", chosen.len() - failures.len(), failures.len());
-    Ok(failures.is_empty())
+    print!("{}", tour.summary());
+    Ok(tour.failed() == 0)
+}
+
+/// The lab of this repository, up or not, and the program under test.
+pub fn scene() -> Result<std::sync::Arc<Scene>> {
+    let lab = Lab::here();
+    fs::create_dir_all(&lab.place.logs).context("failed to make target/lab-logs")?;
+    let hzctl = Hzctl::of(&lab.place.root, &lab.place.logs)?;
+    Ok(std::sync::Arc::new(Scene { lab, hzctl }))
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Journey>> {
@@ -141,68 +200,18 @@ fn choose(names: &[String]) -> Result<Vec<&'static Journey>> {
     Ok(ALL.iter().filter(|journey| names.iter().any(|n| n == journey.name)).collect())
 }
 
-/// One after the other; a failed one does not stop the rest, save that nothing runs on a hospital that never came up.
-fn travel(scene: &mut Scene, chosen: &[&'static Journey], here: bool) -> Vec<(&'static str, anyhow::Error)> {
-    let mut failures = Vec::new();
-    let mut hospital = (here && scene.lab.is_up()).then_some(Ok(()));
-    for journey in chosen {
-        eprintln!("==> {}", journey.name);
-        let start = Instant::now();
-        let ready = match journey.from {
-            From::Bare => scene.lab.up(),
-            From::Hospital => match hospital.get_or_insert_with(|| bring_up(scene).map_err(|c| format!("{c:#}"))) {
-                Ok(()) => Ok(()),
-                Err(cause) => Err(anyhow::anyhow!("there is no hospital to run on: {cause}")),
-            },
-        };
-        let end = ready.and_then(|()| (journey.run)(scene));
-        if journey.from == From::Bare {
-            // The next journey on a hospital finds this one's, if it left a whole one.
-            hospital = match &end {
-                Ok(()) => Some(Ok(())),
-                Err(_) if journey.name == "up" => Some(Err("the journey `up` failed".to_owned())),
-                Err(_) => None,
-            };
-        }
-        if journey.name == "reset" {
-            hospital = None;
-        }
-        let took = start.elapsed().as_secs_f64();
-        match end {
-            Ok(()) => println!("journey {} ... ok, {took:.0} s", journey.name),
-            Err(cause) => {
-                println!("journey {} ... FAILED after {took:.0} s", journey.name);
-                let dir = scene.lab.place.logs.clone();
-                let _ = scene.lab.logs();
-                // Kept apart from what later journeys write.
-                let _ = crate::run::output(&mut crate::run::cmd(
-                    "sh",
-                    [
-                        "-c",
-                        &format!(
-                            "cd {} && rm -rf failed-{n} && mkdir failed-{n} && cp -r cp-* worker-* failed-{n}/",
-                            dir.display(),
-                            n = journey.name
-                        ),
-                    ],
-                ));
-                failures.push((journey.name, cause));
-            }
-        }
-    }
-    failures
-}
-
-fn bring_up(scene: &Scene) -> Result<()> {
-    scene.lab.up()?;
-    scene.hzctl.bootstrap("prelude", BOOTSTRAP)?.expect(0).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_journey_that_does_not_exist_is_answered_with_those_that_do() {
         let error = super::choose(&["imagin".into()]).err().unwrap().to_string();
         assert!(error.contains("imaging"), "{error}");
+    }
+
+    #[test]
+    fn the_hospital_is_reset_after_everything_that_needs_it() {
+        let at = |name: &str| super::ALL.iter().position(|journey| journey.name == name).unwrap();
+        let last = super::ALL.iter().rposition(|journey| journey.from == super::From::Hospital).unwrap();
+        assert_eq!((at("up"), at("reset")), (0, last));
     }
 }

@@ -81,16 +81,9 @@ fn cache(scene: &Scene, cluster: &Cluster<'_>) -> Result<()> {
 
 /// Ask for an operation and follow it to its end, which must be a good one.
 fn wait(scene: &Scene, args: &[&str]) -> Result<()> {
+    crate::limit::part(&args.join(" "));
     let begun = std::time::Instant::now();
-    let mut command = scene.hzctl.command(args);
-    let out = command.args(["-n", HOSPITAL, "--wait", "--timeout", "900"]).output().context("failed to run hzctl")?;
-    ensure!(
-        out.status.success(),
-        "hzctl {} ended with {}: {}",
-        args.join(" "),
-        out.status,
-        String::from_utf8_lossy(&out.stderr)
-    );
+    scene.ask(args)?;
     eprintln!("    {}: {:.0} s", args[..3].join(" "), begun.elapsed().as_secs_f64());
     Ok(())
 }

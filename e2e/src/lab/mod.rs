@@ -238,6 +238,19 @@ impl Lab {
         output(&mut self.daemon.docker(["unpause", &find(host)?.name])).map(drop)
     }
 
+    /// Every host as it was after a fault that was not taken back: thawed, with power and cable.
+    pub fn mend(&self) -> Result<()> {
+        each(&hosts(), |host| {
+            let state = text(&mut self.daemon.docker(["inspect", "--format", "{{.State.Status}}", &host.name]))?;
+            match state.as_str() {
+                "paused" => self.thaw(&host.name)?,
+                "running" => {}
+                _ => return self.power_on(&host.name),
+            }
+            network::cable(host, true)
+        })
+    }
+
     /// Pull the network cable of a host, or put it back.
     pub fn cable(&self, host: &str, connected: bool) -> Result<()> {
         network::cable(&find(host)?, connected)

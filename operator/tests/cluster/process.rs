@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::lab::{HOSPITAL, Lab, eventually, example, server};
 use crate::server::OPERATOR;
 
-struct Program {
+/// The program, running; it is killed when dropped.
+pub struct Program {
     child: Child,
     port: u16,
 }
@@ -48,7 +49,8 @@ fn log(name: &str) -> Stdio {
     std::fs::File::create(dir.join(format!("hz-operator-{name}.log"))).unwrap().into()
 }
 
-fn start(dir: &Path, name: &str) -> Program {
+/// Start it with the rights that the chart gives it.
+pub fn start(dir: &Path, name: &str) -> Program {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new(program())
         .env("KUBECONFIG", kubeconfig(dir))
@@ -75,14 +77,20 @@ impl Program {
         Some((head.lines().next()?.to_owned(), body.to_owned()))
     }
 
-    async fn leads(&self) -> bool {
+    /// It says that it leads.
+    pub async fn leads(&self) -> bool {
         self.page("/metrics").await.is_some_and(|(_, body)| body.contains("\nhz_operator_leader 1\n"))
     }
 
     fn resident(&self) -> u64 {
+        self.resident_kib() >> 10
+    }
+
+    /// Memory that it takes, in KiB.
+    pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() >> 10
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap()
     }
 
     fn terminate(&self) {
