@@ -25,8 +25,16 @@ pub struct Inputs {
     pub secrets: BTreeMap<String, String>,
     /// Class of the data behind each of those Secrets, from its label `hz.hospital/data-class`.
     pub classes: BTreeMap<String, DataClass>,
+    /// The keys that each of those Secrets has.
+    pub keys: BTreeMap<String, Vec<String>>,
     /// Domains of the hospital besides its own: `spec.domains` of the Hospital of this namespace.
     pub domains: Vec<String>,
+}
+
+impl Inputs {
+    pub(crate) fn has(&self, secret: &str, key: &str) -> bool {
+        self.keys.get(secret).is_some_and(|keys| keys.iter().any(|known| known == key))
+    }
 }
 
 /// What the operator saw after it wrote.
