@@ -55,16 +55,17 @@ async fn plan(
         Ok(hospital) => hospital,
         Err(unfit) => return Ok((Inputs::default(), Err(unfit))),
     };
-    let (mut prints, mut classes) = (BTreeMap::new(), BTreeMap::new());
+    let (mut prints, mut classes, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for name in secrets(service) {
         let Some(secret) = ctx.engine.secrets.get(namespace, &name).await?.filter(|secret| secret.is_ours()) else {
             continue;
         };
         prints.insert(name.clone(), fingerprint(secret.data.iter().map(|(key, value)| (key, value.as_bytes()))));
+        keys.insert(name.clone(), secret.data.keys().cloned().collect());
         classes.insert(name, class(secret.label(DATA_CLASS)));
     }
     let domains = find(hospitals, None, &hospital).map(|hospital| hospital.spec.domains).unwrap_or_default();
-    let inputs = Inputs { secrets: prints, classes, domains };
+    let inputs = Inputs { secrets: prints, classes, keys, domains };
     let plan = desired(service, &inputs, &ctx.platform.get());
     Ok((inputs, plan))
 }

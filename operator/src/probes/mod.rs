@@ -4,6 +4,7 @@
 
 mod backups;
 mod patroni;
+mod pooler;
 mod postgres;
 mod store;
 mod valkey;
@@ -150,6 +151,9 @@ pub trait Probes: Send + Sync + 'static {
     /// Does one step towards what was agreed on.
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// A command on a pooler's console, or one of the simplest queries through a pooler: its rows, as text.
+    fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>>;
+
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
 
@@ -206,6 +210,10 @@ impl Probes for OverTcp {
 
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(patroni::take(target, step))
+    }
+
+    fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>> {
+        Box::pin(pooler::console(target, command))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

@@ -380,6 +380,8 @@ pub struct Fake {
     pub archiver: Mutex<Archiver>,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
     pub locked_out: AtomicBool,
+    /// What was said on consoles of poolers.
+    pub consoles: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -441,6 +443,11 @@ impl Probes for Fake {
             *self.agreed.lock().unwrap() = wanted.clone();
         }
         Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn console<'a>(&'a self, who: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>> {
+        self.consoles.lock().unwrap().push(format!("{}: {command}", who.database));
+        Box::pin(async { Fake::answer(self, vec![vec!["paused".to_owned(), "no".to_owned()]]) })
     }
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
