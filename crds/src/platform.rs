@@ -41,6 +41,10 @@ pub struct Images {
     pub valkey: String,
     /// SeaweedFS, which serves S3.
     pub seaweedfs: String,
+    /// PgBouncer, which pools connections to PostgreSQL.
+    pub pgbouncer: String,
+    /// The operator, whose program also holds connections for PgBouncer.
+    pub operator: String,
 }
 
 /// The Gateway to which routes attach.
@@ -101,6 +105,8 @@ impl Default for Images {
             postgres: "hz.hospital/postgres:17.12".into(),
             valkey: "hz.hospital/valkey:8.1.1".into(),
             seaweedfs: "hz.hospital/seaweedfs:4.48".into(),
+            pgbouncer: "hz.hospital/pgbouncer:1.24.1".into(),
+            operator: concat!("hz.hospital/hz-operator:", env!("CARGO_PKG_VERSION")).into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod controllers;
 pub mod engine;
+pub mod holder;
 pub mod platform;
 pub mod probes;
 

@@ -12,7 +12,7 @@ use hz_operator::engine::health::{self, Health};
 use hz_operator::engine::lease::{Candidate, Timing};
 use hz_operator::engine::metrics::Metrics;
 use hz_operator::probes::OverTcp;
-use hz_operator::{Settings, lead, platform};
+use hz_operator::{Settings, holder, lead, platform};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -44,6 +44,15 @@ struct Args {
     /// Lead without an election; for one replica on a developer's machine
     #[arg(long, env = "HZ_ALONE")]
     alone: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What it does instead of keeping hospitals.
+#[derive(clap::Subcommand)]
+enum Command {
+    Hold(holder::Args),
 }
 
 /// Name of the lease.
@@ -58,7 +67,10 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(run(args))
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(mut args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Hold(args)) = args.command.take() {
+        return hold(args).await;
+    }
     let platform = platform::load(args.platform.as_deref())?;
     let config = kube::Config::infer().await.context("found neither a kubeconfig nor a service account")?;
     let metrics = Arc::new(Metrics::default());
@@ -91,6 +103,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(Duration::from_secs(2), candidate.release()).await;
     }
     Ok(())
+}
+
+/// Ends when it is told to: the connections of a pod that goes have ended by then.
+async fn hold(args: holder::Args) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = holder::run(args) => ended,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 async fn serve(

@@ -9,10 +9,11 @@ use kube::core::ResourceExt;
 use serde_json::{Value, json};
 
 use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
+use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
-    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, slots,
-    system_secret, tls,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, pooler, slots,
+    system_secret, tls, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -36,6 +37,8 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
     };
     pod::fits("spec.instances", server.spec.instances, platform)?;
     parameters::check(server.spec)?;
+    users::check(instance)?;
+    pooler::check(instance)?;
     refuse_foreign_secrets(instance, inputs)?;
 
     let keep = server.spec.deletion_policy.retains();
@@ -43,7 +46,16 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
     let pair = inputs.certificates.get(&slot)?;
     let mut plan = Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?).with(pair.secret(&slot));
     for database in &server.spec.databases {
-        plan = plan.keeping_if(keep, server.database_secret(database, inputs, pair, platform)?);
+        let extra = |password: &str| pooler::keys(instance, platform, (&database.name, password, &database.name));
+        plan = plan.keeping_if(keep, server.database_secret(database, inputs, pair, platform, extra)?);
+    }
+    for user in &server.spec.users {
+        if let Some(secret) = server.user_secret(user, inputs, pair, platform)? {
+            plan = plan.keeping_if(keep, secret);
+        }
+    }
+    if let Some(secret) = server.next_passwords(instance, inputs)? {
+        plan = plan.with(secret);
     }
     let adopted = if keep { &[][..] } else { &inputs.patroni_maps[..] };
     let role = labels::ROLE;
@@ -58,7 +70,8 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
         .with(pod::service(server.name, &server.selected(role, "primary"), ("postgres", PORT, "postgres")))
         .with(pod::service(&server.read_only(), &server.selected(role, "replica"), ("postgres", PORT, "postgres")))
         .with(pod::one_at_a_time(server.name, &server.selector()))
-        .with(server.stateful_set(platform)))
+        .with(server.stateful_set(platform))
+        .with_all(pooler::objects(instance, inputs, platform)?))
 }
 
 fn refuse_foreign_secrets(instance: &PostgresInstance, inputs: &Inputs) -> Result<(), Unfit> {
@@ -138,6 +151,7 @@ impl Server<'_> {
         inputs: &Inputs,
         pair: &KeyPair,
         platform: &Platform,
+        extra: impl Fn(&str) -> Vec<(&'static str, String)>,
     ) -> Result<DynamicObject, Unfit> {
         let password = inputs.passwords.get(&owner_slot(self.name, database))?;
         let host = platform.host(self.name, self.namespace);
@@ -153,7 +167,7 @@ impl Server<'_> {
             ("uri", &uri),
         ]
         .map(|(key, value)| (key, value.clone()));
-        let data = data.into_iter().chain(tls::for_tenants(self.spec.tls, pair));
+        let data = data.into_iter().chain(tls::for_tenants(self.spec.tls, pair)).chain(extra(password));
         let data: BTreeMap<&str, ByteString> = data.map(|(key, value)| (key, ByteString(value.into_bytes()))).collect();
         let class = database.data_class.unwrap_or(self.spec.data_class);
         Ok(object::<Secret>(
@@ -166,6 +180,53 @@ impl Server<'_> {
         ))
     }
 
+    /// Credentials of a user whose password the operator makes.
+    fn user_secret(
+        &self,
+        user: &User,
+        inputs: &Inputs,
+        pair: &KeyPair,
+        platform: &Platform,
+    ) -> Result<Option<DynamicObject>, Unfit> {
+        let Some(slot) = user_slot(self.name, user) else { return Ok(None) };
+        let (name, password) = (&user.name, inputs.passwords.get(&slot)?);
+        let host = platform.host(self.name, self.namespace);
+        let mut data: BTreeMap<&str, String> = BTreeMap::from([
+            ("port", PORT.to_string()),
+            ("user", name.clone()),
+            (PASSWORD_KEY, password.to_owned()),
+        ]);
+        if let Some(database) = user.database() {
+            let query = tls::query(self.spec.tls);
+            data.insert("uri", format!("postgresql://{name}:{password}@{host}:{PORT}/{database}{query}"));
+            data.insert("dbname", database.to_owned());
+        }
+        data.insert("host", host);
+        data.extend(tls::for_tenants(self.spec.tls, pair));
+        let data: BTreeMap<&str, ByteString> =
+            data.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))).collect();
+        let class = self.spec.data_class.word();
+        Ok(Some(object::<Secret>(
+            user_secret(self.name, name),
+            json!({
+                "type": "Opaque",
+                "data": data,
+                "metadata": { "labels": { labels::COMPONENT: "credentials", labels::DATA_CLASS: class } },
+            }),
+        )))
+    }
+
+    /// What the next passwords come from, while they are on their way into the server.
+    fn next_passwords(&self, instance: &PostgresInstance, inputs: &Inputs) -> Result<Option<DynamicObject>, Unfit> {
+        let Some(slot) = turn_slot(instance) else { return Ok(None) };
+        let seed = ByteString(inputs.passwords.get(&slot)?.into());
+        let metadata = json!({ "labels": { labels::COMPONENT: "rotation" } });
+        Ok(Some(object::<Secret>(
+            slot.secret,
+            json!({ "type": "Opaque", "data": { slot.key: seed }, "metadata": metadata }),
+        )))
+    }
+
     /// A ConfigMap of Patroni's: only its owner is ours to say, so that it goes with the instance.
     fn adopt(&self, name: &str) -> DynamicObject {
         object::<ConfigMap>(name, json!({ "metadata": { "labels": { labels::MANAGED_BY: "patroni" } } }))
@@ -176,6 +237,9 @@ impl Server<'_> {
         let bound = network::pods(&labels::map([(&labels::may_use(APP, self.name), "true")]));
         let mut doors =
             vec![network::from(vec![own.clone(), network::operator(platform)], network::tcp([PORT, REST_PORT]))];
+        if self.spec.pooler.is_some() {
+            doors.push(network::from(vec![pooler::pooler_pods(self.name)], network::tcp([PORT])));
+        }
         if !self.spec.sealed {
             doors.insert(0, network::from(vec![bound], network::tcp([PORT])));
         }

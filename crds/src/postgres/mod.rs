@@ -2,23 +2,32 @@
 
 pub mod change;
 mod desired;
+mod grants;
 pub mod parameters;
 pub mod patroni;
+pub mod pooler;
+mod scram;
 mod sql;
 mod status;
 pub mod tls;
 mod types;
+pub mod users;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_users;
 
 pub use crate::shared::{CONFIGURED, Settings};
 pub(crate) use desired::USER;
 pub use desired::{APP, desired};
+pub use grants::grants;
 pub use sql::{Provision, Statement, provision};
 pub use status::status;
 pub use tls::Tls;
 pub use types::*;
+
+use std::collections::BTreeMap;
 
 use kube::core::ResourceExt;
 
@@ -26,7 +35,7 @@ use crate::shared::{PodSeen, Probe};
 use crate::{Certificates, Outcome, Passwords, Slot};
 
 /// What the operator looks up before it decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
     /// A password for each of [`slots`].
     pub passwords: Passwords,
@@ -38,6 +47,18 @@ pub struct Inputs {
     /// Names of the ConfigMaps in which Patroni keeps its state (label [`crate::labels::PATRONI`] with the
     /// instance's name), as they exist now. With deletionPolicy Delete they go with the instance.
     pub patroni_maps: Vec<String>,
+    /// For each user with a secretRef: the password there, or what is wrong with it ([`users::password_from`]).
+    pub users: BTreeMap<String, Result<String, String>>,
+}
+
+impl std::fmt::Debug for Inputs {
+    /// Names the users and never what is in their Secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let users: Vec<&String> = self.users.keys().collect();
+        let mut said = f.debug_struct("Inputs");
+        said.field("passwords", &self.passwords).field("foreign", &self.foreign).field("users", &users);
+        said.field("patroni_maps", &self.patroni_maps).finish()
+    }
 }
 
 /// What the operator saw after it wrote.
@@ -61,6 +82,14 @@ pub struct Observed {
     pub backups: Option<BackupsSeen>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
+    /// The same of [`grants`].
+    pub granted: Provisioned,
+    /// What is wrong with Secrets that users name.
+    pub unusable: Vec<String>,
+    /// Passwords of the generation of the spec are in the server and in the Secrets.
+    pub turned: bool,
+    /// How its poolers are.
+    pub poolers: Vec<pooler::PoolerSeen>,
 }
 
 /// What the plan for the backups of an instance says.
@@ -119,7 +148,9 @@ pub fn slots(instance: &PostgresInstance) -> Vec<Slot> {
     let name = instance.name_any();
     let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY].map(|key| Slot::new(system_secret(&name), key));
     let databases = instance.spec.databases.iter().map(|database| owner_slot(&name, database));
-    system.into_iter().chain(databases).collect()
+    let users = instance.spec.users.iter().filter_map(|user| users::user_slot(&name, user));
+    let rest = pooler::pooler_slots(instance).into_iter().chain(users::turn_slot(instance));
+    system.into_iter().chain(databases).chain(users).chain(rest).collect()
 }
 
 pub(crate) fn owner_slot(instance: &str, database: &Database) -> Slot {

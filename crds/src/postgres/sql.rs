@@ -2,7 +2,7 @@
 
 use kube::core::ResourceExt;
 
-use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, owner_slot, system_secret};
+use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, owner_slot, pooler, scram, system_secret};
 use crate::shared::digest;
 use crate::{Slot, Unfit};
 
@@ -13,7 +13,7 @@ pub struct Statement {
     pub database: String,
     /// Skip the statement when this query gives a row.
     pub unless: Option<String>,
-    /// The statement; it may hold a password, so it belongs into no log. [`Statement::what`] does.
+    /// The statement; it may hold what a server keeps of a password, so it belongs into no log. [`Statement::what`] does.
     pub sql: String,
     /// What it does, for logs and conditions.
     pub what: String,
@@ -54,17 +54,19 @@ pub fn provision(instance: &PostgresInstance, inputs: &Inputs) -> Result<Provisi
         what: "let Patroni rewind".into(),
     });
     for database in &instance.spec.databases {
-        statements.extend(database_statements(database, inputs.passwords.get(&owner_slot(&name, database))?));
+        let password = inputs.passwords.get(&owner_slot(&name, database))?;
+        statements.extend(database_statements(database, &scram::verifier(secret, &database.name, password)));
     }
+    statements.extend(pooler::statements(instance, inputs)?);
     // The superuser's password goes in first, so that the fingerprint in the status gives nothing away about the rest.
     let parts = statements.iter().flat_map(|statement| [statement.database.as_bytes(), statement.sql.as_bytes()]);
     let fingerprint = digest(std::iter::once(secret.as_bytes()).chain(parts))[..32].to_owned();
     Ok(Provision { statements, fingerprint })
 }
 
-fn database_statements(database: &Database, password: &str) -> Vec<Statement> {
+fn database_statements(database: &Database, kept: &str) -> Vec<Statement> {
     let name = &database.name;
-    let (quoted, text, password) = (identifier(name), literal(name), literal(password));
+    let (quoted, text, kept) = (identifier(name), literal(name), literal(kept));
     let on_server = |unless: Option<String>, sql: String, what: String| Statement {
         database: "postgres".into(),
         unless,
@@ -77,7 +79,11 @@ fn database_statements(database: &Database, password: &str) -> Vec<Statement> {
             format!("CREATE ROLE {quoted} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"),
             format!("create role {name}"),
         ),
-        on_server(None, format!("ALTER ROLE {quoted} PASSWORD {password}"), format!("set the password of role {name}")),
+        on_server(
+            Some(format!("SELECT 1 FROM pg_authid WHERE rolname = {text} AND rolpassword = {kept}")),
+            format!("ALTER ROLE {quoted} PASSWORD {kept}"),
+            format!("set the password of role {name}"),
+        ),
         on_server(
             Some(format!("SELECT 1 FROM pg_database WHERE datname = {text}")),
             format!("CREATE DATABASE {quoted} OWNER {quoted} TEMPLATE template0 ENCODING 'UTF8'"),
@@ -99,11 +105,11 @@ fn database_statements(database: &Database, password: &str) -> Vec<Statement> {
 }
 
 /// A name, quoted.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text, quoted. With `standard_conforming_strings`, which is on, only quotes need doubling.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

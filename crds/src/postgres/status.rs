@@ -3,7 +3,9 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ResourceExt;
 
+use super::pooler::{POOLED, pooled, pooler_name};
 use super::tls::ENCRYPTED;
+use super::users::{PROVISIONED, turning};
 use super::{
     CONFIGURED, DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous,
     database_secret,
@@ -41,6 +43,14 @@ pub fn status(
         None => conditions,
     };
     let conditions = conditions.with(HEALTHY, backed_up(observed));
+    let conditions = match provisioned(instance, observed) {
+        Some(verdict) => conditions.with(PROVISIONED, verdict),
+        None => conditions,
+    };
+    let conditions = match pooled(instance, &observed.poolers) {
+        Some(verdict) => conditions.with(POOLED, verdict),
+        None => conditions.without(POOLED),
+    };
     let name = instance.name_any();
     let namespace = instance.namespace().unwrap_or_default();
     let endpoint = |service: &str| Some(format!("{}:5432", platform.host(service, &namespace)));
@@ -64,6 +74,12 @@ pub fn status(
                 secret: database_secret(&name, &database.name),
             })
             .collect(),
+        users: instance.spec.users.iter().map(|user| user.status(&name)).collect(),
+        pooler_endpoint: instance.spec.pooler.as_ref().and_then(|_| endpoint(&pooler_name(&name))),
+        credentials_generation: match turning(instance) {
+            Some(_) if !observed.turned => before.credentials_generation,
+            _ => instance.spec.credentials_generation,
+        },
         last_backup: observed.backups.as_ref().and_then(|backups| backups.last.clone()),
         last_proved_restore: observed.backups.as_ref().and_then(|backups| backups.proved.clone()),
         operation: observed.operation.clone(),
@@ -71,7 +87,34 @@ pub fn status(
             Provisioned::Done(fingerprint) => Some(fingerprint.clone()),
             Provisioned::NotTried | Provisioned::Failed(_) => before.provisioned,
         },
+        granted: match &observed.granted {
+            Provisioned::Done(fingerprint) => Some(fingerprint.clone()),
+            Provisioned::NotTried | Provisioned::Failed(_) => before.granted,
+        },
     }
+}
+
+/// Whether databases, users and passwords are as the spec says; nothing new if the server could not be asked.
+fn provisioned(instance: &PostgresInstance, observed: &Observed) -> Option<Verdict> {
+    if !observed.unusable.is_empty() {
+        return Some(Verdict::no("SecretNotUsable", observed.unusable.join("; ")));
+    }
+    if let Provisioned::Failed(act) = &observed.provisioned {
+        return Some(Verdict::no("NotProvisioned", act.clone()));
+    }
+    if let Provisioned::Failed(act) = &observed.granted {
+        return Some(Verdict::no("UsersNotProvisioned", act.clone()));
+    }
+    if let Some(generation) = turning(instance).filter(|_| !observed.turned) {
+        return Some(Verdict::no("Rotating", format!("new passwords of generation {generation} are on their way")));
+    }
+    if observed.probe != Probe::Answered || !is_provisioned(instance, observed) {
+        return None;
+    }
+    let (databases, users) = (instance.spec.databases.len(), instance.spec.users.len());
+    let generation = instance.spec.credentials_generation;
+    let said = format!("{databases} databases, {users} users and their passwords of generation {generation} are as the spec says");
+    Some(Verdict::yes("AsInSpec", said))
 }
 
 /// The pod that says it takes writes. Right after a failover two pods may say so; then nobody is named.

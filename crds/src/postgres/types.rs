@@ -6,7 +6,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pooler::Pooler;
 use super::tls::Tls;
+use super::users::{User, UserStatus};
 use crate::conditions::Condition;
 use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobserved};
 
@@ -52,6 +54,10 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
         "restoreFrom counts only when the instance is made: make a Restore into a new one"
     ),
     validation = (
+        "!has(self.users) || !has(self.databases) || self.users.all(u, !self.databases.exists(d, d.name == u.name))",
+        "a user cannot have the name of a database: that is the name of its owner"
+    ),
+    validation = (
         "!has(self.databases) || self.databases.all(d, self.dataClass == 'Clinical' || !has(d.dataClass) || d.dataClass == self.dataClass || d.dataClass == 'Public')",
         "a database cannot be of a stricter dataClass than the instance that holds it"
     )
@@ -86,6 +92,27 @@ pub struct PostgresInstanceSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub databases: Vec<Database>,
+
+    /// Users besides the owners, and what they may do. One that is left out later gets in no more and loses its rights;
+    /// what it owns stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub users: Vec<User>,
+
+    /// Count this up to have new passwords made for all owners, and for the users whose passwords the operator made.
+    /// Services that are bound restart one copy at a time with the new ones. A server knows one password of a user at a
+    /// time: from the moment the new one is in the server until a copy of a service has restarted, that copy keeps the
+    /// connections that it has and gets no new ones.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    #[x_kube(validation = ("self >= oldSelf", "credentialsGeneration counts up: old passwords do not come back"))]
+    pub credentials_generation: i64,
+
+    /// A pooler in front of it: hundreds of clients share few connections, and wait instead of failing while another
+    /// copy takes over. Services use it with `via: Pooler` in their binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<Pooler>,
 
     /// Settings of PostgreSQL by name, for example `max_connections: "200"`. Settings that the platform depends on are
     /// refused by name in the status. A change reaches running copies by itself; where it needs a restart, copies restart
@@ -176,7 +203,7 @@ pub struct Database {
     /// Name of the database and of its owner: lower-case letters, digits and underscores, a letter first.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
     #[x_kube(validation = (
-        "!(self in ['postgres', 'template0', 'template1', 'system', 'standby', 'rewinder', 'tls', 'backup']) && !self.startsWith('pg_')",
+        "!(self in ['postgres', 'template0', 'template1', 'system', 'standby', 'rewinder', 'tls', 'backup', 'pooler']) && !self.startsWith('pg_') && !self.startsWith('hz_')",
         "this name belongs to PostgreSQL or to the platform"
     ))]
     pub name: String,
@@ -243,7 +270,8 @@ pub struct PostgresInstanceStatus {
     /// What is true of the instance: `Ready` (a query through its Service was answered), `Redundant` (every copy is
     /// there), `Durable` (a confirmed write survives the loss of a machine), `Configured` (every copy works with the
     /// settings and the room of the spec), `BackupHealthy` (it is backed up as its BackupPlan says), `Encrypted` (nobody
-    /// gets in without TLS, and every copy shows the certificate that is kept).
+    /// gets in without TLS, and every copy shows the certificate that is kept), `Provisioned` (databases, users and
+    /// passwords are as the spec says), `Pooled` (the pooler takes clients and passes them on).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -283,6 +311,20 @@ pub struct PostgresInstanceStatus {
     #[schemars(length(max = 32))]
     pub databases: Vec<DatabaseStatus>,
 
+    /// Users and the Secrets with their passwords.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub users: Vec<UserStatus>,
+
+    /// Where to connect through the pooler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub pooler_endpoint: Option<String>,
+
+    /// Generation of the passwords that are in the server and in the Secrets.
+    #[serde(default)]
+    pub credentials_generation: i64,
+
     /// When the last backup of it was complete: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
@@ -303,6 +345,11 @@ pub struct PostgresInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub provisioned: Option<String>,
+
+    /// The same of the users and what they may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub granted: Option<String>,
 }
 
 /// A database and how to reach it.
@@ -313,7 +360,8 @@ pub struct DatabaseStatus {
     #[schemars(length(max = 40))]
     pub name: String,
 
-    /// Secret with host, port, dbname, user, password, uri, sslmode and ca.crt.
+    /// Secret with host, port, dbname, user, password, uri, sslmode and ca.crt; with a pooler also pooler-host and
+    /// pooler-uri.
     #[schemars(length(max = 253))]
     pub secret: String,
 }
@@ -330,10 +378,14 @@ impl Default for PostgresInstanceStatus {
             endpoint: None,
             read_only_endpoint: None,
             databases: Vec::new(),
+            users: Vec::new(),
+            pooler_endpoint: None,
+            credentials_generation: 0,
             last_backup: None,
             last_proved_restore: None,
             operation: None,
             provisioned: None,
+            granted: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Binding, Inputs, MedicalService, Probes, effective_class, network, secrets, trust};
+use super::{Binding, Inputs, MedicalService, Probes, Via, effective_class, network, secrets, trust};
 use crate::object::{DynamicObject, object};
 use crate::{Plan, Platform, Unfit, cache, labels, pod, postgres, rbac};
 
@@ -22,6 +22,9 @@ const DATABASE_KEYS: [(&str, &str); 6] = [
     ("PASSWORD", "password"),
     ("URI", "uri"),
 ];
+/// The keys that stand for the way through a pooler.
+const POOLER_KEYS: [(&str, &str); 2] = [("host", "pooler-host"), ("uri", "pooler-uri")];
+const POOLER_RO_KEYS: [(&str, &str); 2] = [("host", "pooler-ro-host"), ("uri", "pooler-ro-uri")];
 /// The same of a cache's Secret.
 const CACHE_KEYS: [(&str, &str); 4] = [("HOST", "host"), ("PORT", "port"), ("PASSWORD", "password"), ("URI", "uri")];
 
@@ -77,6 +80,13 @@ fn pod_metadata(service: &MedicalService, inputs: &Inputs) -> Result<Value, Unfi
                 format!("Secret {secret}, which {app} instance {instance} makes"),
             )
         })?;
+        let binding = &service.spec.bindings[number];
+        if let Some((_, key)) = binding.pooler_keys().iter().find(|(_, key)| !inputs.has(&secret, key)) {
+            return Err(Unfit::waiting(
+                format!("spec.bindings[{number}].database.via"),
+                format!("key {key} in Secret {secret}: the instance has no such pooler (spec.pooler)"),
+            ));
+        }
         annotations.insert(format!("secret.hz.hospital/{secret}"), print.clone());
     }
     Ok(json!({ "labels": labels, "annotations": (!annotations.is_empty()).then_some(annotations) }))
@@ -153,7 +163,14 @@ fn environment(service: &MedicalService, inputs: &Inputs) -> Result<Vec<Value>, 
     for (number, binding) in service.spec.bindings.iter().enumerate() {
         let secret = binding.secret().unwrap_or_default();
         let name = |end: &str| format!("{}_{end}", binding.prefix_or_default());
-        let of_secret = binding.keys().iter().map(|(end, key)| (*end, pod::from_secret(&name(end), &secret, key)));
+        let through = |key: &str| {
+            let through = binding.pooler_keys().iter().find(|(direct, _)| *direct == key);
+            through.map(|(_, pooler)| *pooler)
+        };
+        let of_secret = binding
+            .keys()
+            .iter()
+            .map(|(end, key)| (*end, pod::from_secret(&name(end), &secret, through(key).unwrap_or(key))));
         for (end, variable) in of_secret.chain(trust::variables(binding, inputs)) {
             let name = name(end);
             if own.iter().any(|variable| variable.name == name) {
@@ -178,6 +195,15 @@ impl Binding {
             (None, Some(cache)) => (cache::APP, &cache.instance),
             // The schema lets no empty binding in.
             (None, None) => (APP, ""),
+        }
+    }
+
+    /// Keys of the Secret, each with the one that stands for it on this way.
+    fn pooler_keys(&self) -> &'static [(&'static str, &'static str)] {
+        match self.database.as_ref().map(|database| database.via) {
+            None | Some(Via::Direct) => &[],
+            Some(Via::Pooler) => &POOLER_KEYS,
+            Some(Via::PoolerReadOnly) => &POOLER_RO_KEYS,
         }
     }
 

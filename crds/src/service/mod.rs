@@ -28,8 +28,16 @@ pub struct Inputs {
     pub classes: BTreeMap<String, DataClass>,
     /// Those of the Secrets that hold the certificate of an authority, `ca.crt`.
     pub authorities: BTreeSet<String>,
+    /// The keys that each of those Secrets has.
+    pub keys: BTreeMap<String, Vec<String>>,
     /// Domains of the hospital besides its own: `spec.domains` of the Hospital of this namespace.
     pub domains: Vec<String>,
+}
+
+impl Inputs {
+    pub(crate) fn has(&self, secret: &str, key: &str) -> bool {
+        self.keys.get(secret).is_some_and(|keys| keys.iter().any(|known| known == key))
+    }
 }
 
 /// What the operator saw after it wrote.

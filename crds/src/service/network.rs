@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{APP, Inputs, MedicalService, Route};
+use super::{APP, Inputs, MedicalService, Route, Via};
 use crate::labels::{self, hospital_of};
 use crate::object::{DynamicObject, foreign};
 use crate::{Platform, Unfit, network, postgres};
@@ -120,7 +120,11 @@ pub fn wall(service: &MedicalService, platform: &Platform) -> DynamicObject {
     let services = network::pods(&labels::map([(labels::NAME, APP)]));
     let gateway = (!service.spec.routes.is_empty()).then(|| network::namespace(&platform.gateway.namespace));
     let databases = service.spec.bindings.iter().filter_map(|binding| binding.database.as_ref()).map(|database| {
-        network::to(vec![network::pods(&labels::selector(postgres::APP, &database.instance))], network::tcp([5432]))
+        let peer = match database.via {
+            Via::Direct => network::pods(&labels::selector(postgres::APP, &database.instance)),
+            Via::Pooler | Via::PoolerReadOnly => postgres::pooler::pooler_pods(&database.instance),
+        };
+        network::to(vec![peer], network::tcp([5432]))
     });
     let caches = service.spec.bindings.iter().filter_map(|binding| binding.cache.as_ref()).map(|cache| {
         network::to(vec![network::pods(&labels::selector(crate::cache::APP, &cache.instance))], network::tcp([6379]))

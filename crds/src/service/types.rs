@@ -176,6 +176,22 @@ pub struct DatabaseBinding {
     /// Name of the database on it.
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
+
+    /// Which way: straight to the server, or through its pooler. `_HOST` and `_URI` say it to the program.
+    #[serde(default)]
+    pub via: Via,
+}
+
+/// The way to a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Via {
+    /// Straight to the server.
+    #[default]
+    Direct,
+    /// Through the pooler of the instance (`spec.pooler`).
+    Pooler,
+    /// Through its pooler for reads (`spec.pooler.readOnly`); data there may be a moment old.
+    PoolerReadOnly,
 }
 
 /// A CacheInstance in the same namespace.

@@ -10,12 +10,14 @@ pub mod hands;
 pub mod hospital;
 pub mod observe;
 pub mod operation;
+pub mod pooler;
 pub mod postgres;
 pub mod restore;
 pub mod service;
 mod settings;
 pub mod store;
 mod upkeep;
+mod users;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::hands::Growth;
-use super::{Context, copies, hands};
+use super::{Context, copies, hands, pooler};
 use crate::engine::Error;
 use crate::engine::run::{Next, find, in_namespace};
 use crate::probes::Cache;
@@ -236,7 +236,7 @@ async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held
     }
 }
 
-/// Has Patroni hand the work of one copy to another.
+/// Has Patroni hand the work of one copy to another, while clients of the pooler wait.
 pub async fn hand_over(
     ctx: &Context,
     instance: &PostgresInstance,
@@ -250,5 +250,6 @@ pub async fn hand_over(
     let known = member(from).zip(member(to)).ok_or_else(|| format!("Patroni does not know {from} and {to} both"))?;
     let rest = copies::rest(&namespace, &name, from, inputs, ctx).ok_or_else(|| format!("{from} has no address"))?;
     let step = Step::Switchover(known.0, known.1);
-    ctx.probes.take(&rest, &step).await.map_err(|silent| silent.to_string())
+    let take = async { ctx.probes.take(&rest, &step).await.map_err(|silent| silent.to_string()) };
+    pooler::while_paused(ctx, instance, inputs, take).await
 }

@@ -7,6 +7,7 @@ use hz_crds::operation::moves::Rules;
 use hz_crds::operation::{Target, TargetKind};
 use hz_crds::plan::Plan;
 use hz_crds::postgres::tls::{self, Encryption};
+use hz_crds::postgres::users::turned;
 use hz_crds::postgres::{
     Inputs, Observed, PostgresInstance, Provisioned, SUPERUSER, SUPERUSER_KEY, Settings, Synchronous, database_secret,
     desired, provision, slots, status, system_secret,
@@ -19,7 +20,9 @@ use kube::api::ListParams;
 use super::cache::patiently;
 use super::observe::pods;
 use super::upkeep::{self, Looked};
-use super::{Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, settings, told};
+use super::{
+    Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, pooler, settings, told, users,
+};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
@@ -47,9 +50,15 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
     let operation = at_work.map(|(name, _)| name);
     let backups = backup_plan::seen(&ctx, &namespace, &name);
-    let mut observed = Observed { outcome, pods, operation, backups, ..Observed::default() };
+    let unusable = users::unusable(&inputs);
+    let mut observed = Observed { outcome, pods, operation, backups, unusable, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
-        ask(&instance, &inputs, &mut observed, still, &ctx).await;
+        // With the passwords that come next, where new ones are on their way: the server has them before any Secret.
+        if let Ok(next) = turned(&instance, &inputs) {
+            ask(&instance, &next, &mut observed, still, &ctx).await;
+            observed.turned = users::hand_out(&instance, &next, &observed, &ctx).await?;
+        }
+        observed.poolers = pooler::look(&instance, &inputs, &ctx).await;
         if !still {
             keep_up(&instance, &inputs, &target, &mut observed, &ctx).await?;
         }
@@ -78,7 +87,8 @@ async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Co
     foreign.extend(others);
     let patroni_maps =
         if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
-    let inputs = Inputs { passwords, certificates, foreign, patroni_maps };
+    let users = users::passwords(instance, namespace, ctx).await?;
+    let inputs = Inputs { passwords, certificates, foreign, patroni_maps, users };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
 
@@ -116,7 +126,7 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
     let stands = instance.status.as_ref().and_then(|status| status.provisioned.as_ref()) == Some(&wanted.fingerprint);
     let (object, question) = (format!("postgres {namespace}/{name}"), format!("{admin:?} {:?}", observed.pods));
     let in_force = still || settings::in_force(instance);
-    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands && in_force) {
+    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands && in_force && users::stand(instance, inputs)) {
         observed.probe = Probe::Answered;
         observed.confirming = confirming;
         return;
@@ -129,6 +139,9 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
             Ok(()) => Provisioned::Done(wanted.fingerprint),
             Err(silent) => Provisioned::Failed(silent.to_string()),
         };
+    }
+    if answer.is_ok() {
+        observed.granted = users::grant(instance, inputs, &admin, &observed.provisioned, ctx).await;
     }
     if answer.is_ok() && !still {
         observed.settings = settings::carry_out(instance, inputs, &observed.pods, ctx).await;

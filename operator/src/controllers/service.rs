@@ -56,7 +56,8 @@ async fn plan(
         Ok(hospital) => hospital,
         Err(unfit) => return Ok((Inputs::default(), Err(unfit))),
     };
-    let (mut prints, mut classes, mut authorities) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+    let (mut prints, mut classes, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut authorities = BTreeSet::new();
     for name in secrets(service) {
         let Some(secret) = ctx.engine.secrets.get(namespace, &name).await?.filter(|secret| secret.is_ours()) else {
             continue;
@@ -65,10 +66,11 @@ async fn plan(
         if secret.data.get(CA_CRT).is_some_and(|pem| !pem.is_empty()) {
             authorities.insert(name.clone());
         }
+        keys.insert(name.clone(), secret.data.keys().cloned().collect());
         classes.insert(name, class(secret.label(DATA_CLASS)));
     }
     let domains = find(hospitals, None, &hospital).map(|hospital| hospital.spec.domains).unwrap_or_default();
-    let inputs = Inputs { secrets: prints, classes, authorities, domains };
+    let inputs = Inputs { secrets: prints, classes, authorities, keys, domains };
     let plan = desired(service, &inputs, &ctx.platform.get());
     Ok((inputs, plan))
 }

@@ -10,7 +10,7 @@ use hz_crds::shared::PodSeen;
 use hz_crds::{Slot, Timestamp};
 use kube::ResourceExt;
 
-use super::Context;
+use super::{Context, pooler};
 use crate::probes::Rest;
 
 /// Patroni looks every two seconds, and once more to see whether a restart is needed.
@@ -51,9 +51,16 @@ pub async fn carry_out(instance: &PostgresInstance, inputs: &Inputs, pods: &[Pod
     }
     ctx.answers.note(&object, &said, Some(Vec::new()));
     tracing::info!(namespace = instance.namespace(), name = instance.name_any(), step = said, "changing settings");
-    match ctx.probes.take(&rest, &step).await {
+    let take = async { ctx.probes.take(&rest, &step).await.map_err(|silent| silent.to_string()) };
+    let moves = match &step {
+        Step::Switchover(..) => true,
+        Step::Restart(copy) => copy.leads(),
+        Step::Nothing | Step::Wait(_) | Step::Agree(_) => false,
+    };
+    let taken = if moves { pooler::while_paused(ctx, instance, inputs, take).await } else { take.await };
+    match taken {
         Ok(()) => Settings::OnTheirWay(said),
-        Err(silent) => Settings::Failed(silent.to_string()),
+        Err(silent) => Settings::Failed(silent),
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Kind {
 /// of our business.
 const WRITTEN: &str = "app.kubernetes.io/managed-by=hz-operator,!hz.hospital/patroni";
 /// Pods are made by workloads, whose selectors name the application.
-const RUNNING: &str = "app.kubernetes.io/name in (postgres,cache,store,service,backup),hz.hospital/data-class";
+const RUNNING: &str = "app.kubernetes.io/name in (postgres,pooler,cache,store,service,backup),hz.hospital/data-class";
 /// Volumes are claimed by workloads in the same way.
 const HELD: &str = "app.kubernetes.io/name in (postgres,cache,store),app.kubernetes.io/instance";
 

@@ -6,10 +6,15 @@ use hz_crds::labels;
 
 use super::world::Owner;
 
+/// Owner of pods of a pooler.
+pub const POOLER: &str = "Pooler";
+
 /// The word for a kind in labels, and the kind.
-const APPS: [(&str, &str); 7] = [
+const APPS: [(&str, &str); 8] = [
     ("hospital", "Hospital"),
     ("postgres", "PostgresInstance"),
+    // No kind, so that its pods are not taken for copies of the database; its Deployment tells of changes.
+    ("pooler", POOLER),
     ("cache", "CacheInstance"),
     ("store", "ObjectStore"),
     ("service", "MedicalService"),

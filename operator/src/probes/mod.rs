@@ -4,6 +4,7 @@
 
 mod backups;
 mod patroni;
+mod pooler;
 mod postgres;
 mod store;
 mod tls;
@@ -160,6 +161,8 @@ pub trait Probes: Send + Sync + 'static {
 
     /// Has a copy read its files again: Patroni's and PostgreSQL's, certificates among them.
     fn reload<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(), Silent>>;
+    /// A command on a pooler's console, or one of the simplest queries through a pooler: its rows, as text.
+    fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>>;
 
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
@@ -225,6 +228,10 @@ impl Probes for OverTcp {
 
     fn reload<'a>(&'a self, target: &'a Rest) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(patroni::reload(target))
+    }
+
+    fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>> {
+        Box::pin(pooler::console(target, command))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

@@ -384,6 +384,8 @@ pub struct Fake {
     pub reloaded: AtomicUsize,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
     pub locked_out: AtomicBool,
+    /// What was said on consoles of poolers.
+    pub consoles: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -457,6 +459,11 @@ impl Probes for Fake {
     fn reload<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(), Silent>> {
         self.reloaded.fetch_add(1, Ordering::SeqCst);
         Box::pin(async { Ok(()) })
+    }
+
+    fn console<'a>(&'a self, who: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>> {
+        self.consoles.lock().unwrap().push(format!("{}: {command}", who.database));
+        Box::pin(async { Fake::answer(self, vec![vec!["paused".to_owned(), "no".to_owned()]]) })
     }
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
