@@ -41,6 +41,8 @@ pub struct Images {
     pub valkey: String,
     /// SeaweedFS, which serves S3.
     pub seaweedfs: String,
+    /// The exporter beside every server of a cache.
+    pub redis_exporter: String,
 }
 
 /// The Gateway to which routes attach.
@@ -101,6 +103,7 @@ impl Default for Images {
             postgres: "hz.hospital/postgres:17.12".into(),
             valkey: "hz.hospital/valkey:8.1.1".into(),
             seaweedfs: "hz.hospital/seaweedfs:4.48".into(),
+            redis_exporter: "hz.hospital/redis-exporter:1.69.0".into(),
         }
     }
 }

@@ -23,7 +23,8 @@ const DATABASE_KEYS: [(&str, &str); 6] = [
     ("URI", "uri"),
 ];
 /// The same of a cache's Secret.
-const CACHE_KEYS: [(&str, &str); 4] = [("HOST", "host"), ("PORT", "port"), ("PASSWORD", "password"), ("URI", "uri")];
+const CACHE_KEYS: [(&str, &str); 5] =
+    [("HOST", "host"), ("PORT", "port"), ("USER", "username"), ("PASSWORD", "password"), ("URI", "uri")];
 
 /// Everything a service owns.
 pub fn desired(service: &MedicalService, inputs: &Inputs, platform: &Platform) -> Result<Plan, Unfit> {
