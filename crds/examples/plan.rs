@@ -36,7 +36,7 @@ fn plan(document: Value) -> Result<Plan, Box<dyn Error>> {
         }
         "CacheInstance" => {
             let instance = serde_json::from_value(document)?;
-            let inputs = cache::Inputs { passwords: made_up(cache::slots(&instance)), ..Default::default() };
+            let inputs = cache::Inputs::made_up(&instance, &platform);
             cache::desired(&instance, &inputs, &platform)?
         }
         "MedicalService" => {

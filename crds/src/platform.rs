@@ -45,6 +45,8 @@ pub struct Images {
     pub pgbouncer: String,
     /// The operator, whose program also holds connections for PgBouncer.
     pub operator: String,
+    /// The exporter beside every server of a cache.
+    pub redis_exporter: String,
 }
 
 /// The Gateway to which routes attach.
@@ -107,6 +109,7 @@ impl Default for Images {
             seaweedfs: "hz.hospital/seaweedfs:4.48".into(),
             pgbouncer: "hz.hospital/pgbouncer:1.24.1".into(),
             operator: concat!("hz.hospital/hz-operator:", env!("CARGO_PKG_VERSION")).into(),
+            redis_exporter: "hz.hospital/redis-exporter:1.69.0".into(),
         }
     }
 }

@@ -41,7 +41,7 @@ fn plans() -> Vec<Plan> {
         }
         "CacheInstance" => {
             let instance: CacheInstance = read(document);
-            let inputs = cache::Inputs { passwords: made(cache::slots(&instance)), ..Default::default() };
+            let inputs = cache::Inputs::made_up(&instance, &platform);
             cache::desired(&instance, &inputs, &platform)
         }
         "MedicalService" => {

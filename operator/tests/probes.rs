@@ -22,6 +22,11 @@ fn free_port() -> u16 {
     TcpListener::bind((HOME, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// A cache in the clear, as nobody in particular.
+fn cache_at(port: u16, password: &str) -> Cache {
+    Cache { address: HOME, port, user: None, password: password.into(), trust: None }
+}
+
 /// A program somewhere on this machine.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -293,14 +298,14 @@ async fn nobody_there_is_said_so_and_soon() {
     let x = || "x".to_owned();
     let nobody = Sql { address: HOME, port: free_port(), database: x(), user: x(), password: x(), tls: None };
     assert!(matches!(OverTcp.select_one(&nobody).await, Err(Silent::Unreachable(_))));
-    let no_cache = Cache { address: HOME, port: free_port(), password: "x".into() };
-    assert!(matches!(OverTcp.ping(&no_cache).await, Err(Silent::Unreachable(_))));
+    let nobody = cache_at(free_port(), "x");
+    assert!(matches!(OverTcp.ping(&nobody).await, Err(Silent::Unreachable(_))));
     // One that takes the call and never speaks is as good as nobody.
     let mute = TcpListener::bind((HOME, 0)).unwrap();
     let port = mute.local_addr().unwrap().port();
     let mute = Sql { port, ..nobody };
     assert!(matches!(OverTcp.select_one(&mute).await, Err(Silent::Unreachable(_))));
-    let mute = Cache { address: HOME, port, password: "x".into() };
+    let mute = cache_at(port, "x");
     assert!(matches!(OverTcp.ping(&mute).await, Err(Silent::Unreachable(_))));
     assert!(started.elapsed() < Duration::from_secs(15));
 }
@@ -318,8 +323,7 @@ async fn a_real_cache_answers_its_master_and_nobody_else() {
         Server { child: command.spawn().unwrap(), port, _dir: dir }
     };
     let master = start(&[]);
-    let target =
-        |server: &Server, password: &str| Cache { address: HOME, port: server.port, password: password.into() };
+    let target = |server: &Server, password: &str| cache_at(server.port, password);
     let mut answer = OverTcp.ping(&target(&master, "hush")).await;
     for _ in 0..50 {
         if answer.is_ok() {
@@ -336,4 +340,165 @@ async fn a_real_cache_answers_its_master_and_nobody_else() {
         panic!("a replica takes no writes")
     };
     assert!(why.contains("not the master"), "{why}");
+}
+
+/// A cache with users, as the operator knows it.
+fn ordered() -> hz_crds::cache::CacheInstance {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "hz.hospital/v1alpha1", "kind": "CacheInstance", "metadata": {"name": "sessions", "namespace": "x"},
+        "spec": {
+            "memory": "32Mi",
+            "users": [
+                {"name": "booking", "keys": ["session:*"]},
+                {"name": "report", "access": "ReadOnly"},
+                {"name": "counter", "commands": ["incr", "@hash"]},
+            ],
+            "parameters": {"notify-keyspace-events": "KEA", "timeout": "300"},
+        },
+    }))
+    .unwrap()
+}
+
+/// A server that knows no clear text, started as the operator's scripts start it.
+fn encrypted(inputs: &hz_crds::cache::Inputs) -> Option<(Server, hz_crds::KeyPair)> {
+    use hz_crds::certificates::{CA_CRT, TLS_CRT, TLS_KEY};
+    let program = find("valkey-server").or_else(|| find("redis-server"))?;
+    let slot = hz_crds::cache::certificate(&ordered(), &hz_crds::Platform::eight_nodes());
+    let pair = hz_operator::engine::certificates::keep_or_issue(&slot, None, hz_crds::Timestamp::now()).unwrap();
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let at = |name: &str| dir.path().join(name);
+    for (name, text) in [(CA_CRT, &pair.ca_crt), (TLS_CRT, &pair.tls_crt), (TLS_KEY, &pair.tls_key)] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let wanted = hz_crds::cache::live(&ordered(), inputs).unwrap();
+    std::fs::write(at("users.acl"), wanted.acl.file()).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--save", ""]);
+    command.arg("--tls-cert-file").arg(at(TLS_CRT)).arg("--tls-key-file").arg(at(TLS_KEY));
+    command.arg("--tls-ca-cert-file").arg(at(CA_CRT)).arg("--aclfile").arg(at("users.acl"));
+    command.args(["--bind", "127.0.0.1"]).arg("--dir").arg(dir.path()).stdout(Stdio::null());
+    Some((Server { child: command.spawn().unwrap(), port, _dir: dir }, pair))
+}
+
+/// A command in the words of `redis-cli`, as a user, over TLS; what the server says.
+async fn say(target: &Cache, words: &[&str]) -> Result<String, String> {
+    let mut connection = hz_operator::probes::connect(target).await.map_err(|silent| silent.to_string())?;
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let said: redis::Value = command.query_async(&mut connection).await.map_err(|error| error.to_string())?;
+    Ok(format!("{said:?}"))
+}
+
+#[tokio::test]
+async fn a_real_cache_speaks_tls_alone_and_lets_users_do_what_they_may() {
+    let cache = ordered();
+    let inputs = hz_crds::cache::Inputs::made_up(&cache, &hz_crds::Platform::eight_nodes());
+    let Some((server, pair)) = encrypted(&inputs) else {
+        return unless_root("Valkey or Redis");
+    };
+    let as_user = |user: &str, password: &str, host: &str| Cache {
+        user: Some(user.into()),
+        trust: Some(Trust { host: host.into(), authority: pair.ca_crt.clone(), required: true }),
+        ..cache_at(server.port, password)
+    };
+    let system = as_user("hz-system", "made-up-system", "sessions.x.svc");
+    for _ in 0..50 {
+        if OverTcp.ping(&system).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(OverTcp.ping(&system).await, Ok(()));
+
+    // Clear text, another name and another authority are turned away.
+    let clear = Cache { trust: None, ..system.clone() };
+    assert!(matches!(OverTcp.ping(&clear).await, Err(Silent::Unreachable(_))), "{:?}", OverTcp.ping(&clear).await);
+    let stranger = as_user("hz-system", "made-up-system", "other.x.svc");
+    let Err(Silent::Unreachable(why)) = OverTcp.ping(&stranger).await else { panic!("that is no name of its own") };
+    assert!(why.contains("certificate"), "{why}");
+    let slot = hz_crds::cache::certificate(&cache, &hz_crds::Platform::eight_nodes());
+    let others = hz_operator::engine::certificates::keep_or_issue(&slot, None, hz_crds::Timestamp::now()).unwrap();
+    let fooled = Cache {
+        trust: Some(Trust { host: "sessions.x.svc".into(), authority: others.ca_crt, required: true }),
+        ..system.clone()
+    };
+    assert!(matches!(OverTcp.ping(&fooled).await, Err(Silent::Unreachable(_))));
+
+    // It knew the users when it started, so there are only settings to bring.
+    let wanted = hz_crds::cache::live(&cache, &inputs).unwrap();
+    let brought = OverTcp.bring(&system, &wanted).await.unwrap();
+    assert!(brought.contains(&"timeout".to_owned()) && !brought.contains(&"users".to_owned()), "{brought:?}");
+    assert_eq!(OverTcp.bring(&system, &wanted).await.unwrap(), Vec::<String>::new(), "nothing is changed twice");
+
+    let user = |name: &str| as_user(name, &format!("made-up-{name}"), "sessions");
+    let may = async |name: &str, words: &[&str]| say(&user(name), words).await;
+    let refused = |said: &Result<String, String>| said.as_ref().is_err_and(|why| why.to_lowercase().contains("permission"));
+    assert!(may("default", &["SET", "x", "1"]).await.is_ok());
+    assert!(may("default", &["INFO", "server"]).await.is_ok());
+    for words in [&["FLUSHALL"][..], &["CONFIG", "GET", "*"], &["KEYS", "*"], &["ACL", "LIST"], &["SHUTDOWN"], &["DEBUG", "JMAP"]] {
+        let said = may("default", words).await;
+        assert!(refused(&said), "{words:?}: {said:?}");
+    }
+    assert!(may("booking", &["SET", "session:1", "x"]).await.is_ok());
+    assert!(refused(&may("booking", &["GET", "x"]).await));
+    assert!(may("report", &["GET", "x"]).await.is_ok());
+    assert!(refused(&may("report", &["SET", "x", "2"]).await));
+    assert!(may("report", &["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "x"]).await.is_ok());
+    assert!(may("counter", &["INCR", "n"]).await.is_ok() && may("counter", &["HSET", "h", "a", "1"]).await.is_ok());
+    assert!(refused(&may("counter", &["GET", "n"]).await));
+}
+
+#[tokio::test]
+async fn a_password_gives_way_to_a_new_one_under_a_client_that_goes_on_working() {
+    use hz_crds::cache::credentials::Found;
+    use hz_crds::cache::{Credentials, Inputs, live};
+    let mut cache = ordered();
+    let mut inputs = Inputs::made_up(&cache, &hz_crds::Platform::eight_nodes());
+    let Some((server, pair)) = encrypted(&inputs) else {
+        return unless_root("Valkey or Redis");
+    };
+    let trust = Trust { host: "sessions".into(), authority: pair.ca_crt.clone(), required: true };
+    let as_user = |user: &str, password: &str| Cache {
+        user: Some(user.into()),
+        trust: Some(trust.clone()),
+        ..cache_at(server.port, password)
+    };
+    let system = as_user("hz-system", "made-up-system");
+    for _ in 0..50 {
+        if OverTcp.ping(&system).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (old, new) = (as_user("booking", "made-up-booking"), as_user("booking", "new-booking"));
+    let mut connected = hz_operator::probes::connect(&old).await.unwrap();
+    let mut works = async || redis::cmd("INCR").arg("session:n").query_async::<u64>(&mut connected).await;
+    works().await.unwrap();
+    assert!(say(&new, &["PING"]).await.is_err());
+
+    cache.spec.credentials_generation = 2;
+    let next = |cache: &_, held: &Credentials, now| {
+        let mut fresh = || "new-booking".to_owned();
+        let found = Found { held: Some(held.clone()), before: [].into(), given: [].into(), fresh: &mut fresh };
+        Credentials::next(cache, found, now)
+    };
+    let now = hz_crds::Timestamp::now();
+    inputs.credentials = next(&cache, &inputs.credentials, now);
+    OverTcp.bring(&system, &live(&cache, &inputs).unwrap()).await.unwrap();
+    works().await.unwrap();
+    assert!(say(&old, &["PING"]).await.is_ok() && say(&new, &["PING"]).await.is_ok(), "both are accepted");
+
+    inputs.credentials.hand_out(now);
+    let brought = OverTcp.bring(&system, &live(&cache, &inputs).unwrap()).await.unwrap();
+    assert_eq!(brought, Vec::<String>::new(), "which of them is handed out is nothing to a server");
+    let over = hz_crds::Timestamp::from_second(now.as_second() + 600).unwrap();
+    inputs.credentials = next(&cache, &inputs.credentials, over);
+    OverTcp.bring(&system, &live(&cache, &inputs).unwrap()).await.unwrap();
+    assert!(say(&old, &["PING"]).await.is_err() && say(&new, &["PING"]).await.is_ok(), "only the new one is left");
+    works().await.unwrap();
+
+    // A user that is taken out is thrown out.
+    cache.spec.users.retain(|user| user.name != "booking");
+    OverTcp.bring(&system, &live(&cache, &inputs).unwrap()).await.unwrap();
+    assert!(works().await.is_err() && say(&new, &["PING"]).await.is_err());
 }

@@ -8,18 +8,23 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{CacheInstance, CacheInstanceSpec, Inputs, PASSWORD_KEY, Persistence, auth_secret, slots};
+use super::live::live;
+use super::tls::{self, FOLDER, certificate};
+use super::{
+    CacheInstance, CacheInstanceSpec, Inputs, Live, PASSWORD_KEY, SYSTEM_FOLDER, metrics, parameters, system_secret,
+    system_slot, users,
+};
 use crate::object::{DynamicObject, object};
 use crate::quantity::Amount;
 use crate::shared::digest;
-use crate::{Plan, Platform, Unfit, labels, network, pod, rbac};
+use crate::{Plan, Platform, Unfit, certificates, labels, network, pod, rbac};
 
 /// Word for it in labels.
 pub const APP: &str = "cache";
 /// User in the image.
 const USER: i64 = 10003;
 /// Port of the server.
-const PORT: u16 = 6379;
+pub const PORT: u16 = 6379;
 /// Port of the sentinels.
 pub const SENTINEL_PORT: u16 = 26379;
 /// Silence after which a master is given up. Shorter would take a busy server for a dead one.
@@ -28,12 +33,14 @@ const DOWN_AFTER_MS: &str = "4000";
 const MOST_REPLICAS: i32 = 7;
 const MEBIBYTE: i128 = 1 << 20;
 
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("common.sh", include_str!("scripts/common.sh")),
     ("server.sh", include_str!("scripts/server.sh")),
     ("sentinel.sh", include_str!("scripts/sentinel.sh")),
     ("reconfigured.sh", include_str!("scripts/reconfigured.sh")),
     ("leave.sh", include_str!("scripts/leave.sh")),
+    ("ready.sh", include_str!("scripts/ready.sh")),
+    ("cli.sh", include_str!("scripts/cli.sh")),
 ];
 
 /// Everything a cache owns.
@@ -41,19 +48,36 @@ pub fn desired(cache: &CacheInstance, inputs: &Inputs, platform: &Platform) -> R
     let server =
         Server { name: &cache.name_any(), namespace: &cache.namespace().unwrap_or_default(), spec: &cache.spec };
     pod::fits("spec.replicas", server.spec.replicas, platform)?;
-    if let Some((secret, holder)) = inputs.foreign.iter().find(|(secret, _)| *secret == auth_secret(server.name)) {
+    if let Some((secret, holder)) = inputs.foreign.first() {
         return Err(Unfit::Taken { kind: "Secret".into(), name: secret.clone(), holder: holder.clone() });
     }
-    let slots = slots(cache);
-    let password = inputs.passwords.get(&slots[0])?;
+    users::check(cache)?;
+    tls::stays(cache, inputs.running)?;
+    let live = live(cache, inputs)?;
+    let system = inputs.passwords.get(&system_slot(cache))?;
+    let pair = match server.spec.tls.is_required() {
+        true => Some(inputs.certificates.get(&certificate(cache, platform))?),
+        false => None,
+    };
+    let keep = server.spec.deletion_policy.retains();
+    // First: what is handed out afterwards has to be remembered.
+    let mut plan = Plan::owned_by(cache, APP).keeping_if(keep, server.system(system, &live, inputs));
+    if let Some(pair) = pair {
+        plan = plan.with(pair.secret(&certificate(cache, platform)));
+    }
+    for (user, secret) in users::secrets(cache) {
+        let Some(held) = inputs.credentials.users.get(&user) else { continue };
+        let authority = pair.map(|pair| pair.ca_crt.as_str());
+        let object = server.credentials(&secret, &user, &held.password, authority, platform);
+        plan = plan.keeping_if(keep && user == users::DEFAULT, object);
+    }
     let role = labels::ROLE;
-    Ok(Plan::owned_by(cache, APP)
-        .keeping_if(server.spec.deletion_policy.retains(), server.auth(password, platform))
+    Ok(plan
         .with(rbac::service_account(server.name))
         .with(rbac::role(server.name, &[labelling(server.name)]))
         .with(rbac::binding(server.name, "Role", server.name, vec![rbac::account(server.namespace, server.name)]))
         .with(server.wall(platform))
-        .with(server.configuration())
+        .with(server.configuration(&live))
         .with(pod::headless(&server.pods(), &server.selector(), &[("valkey", PORT), ("sentinel", SENTINEL_PORT)]))
         .with(pod::service(server.name, &server.selected(role, "master"), ("valkey", PORT, "valkey")))
         .with(pod::service(
@@ -62,7 +86,7 @@ pub fn desired(cache: &CacheInstance, inputs: &Inputs, platform: &Platform) -> R
             ("valkey", PORT, "valkey"),
         ))
         .with(pod::one_at_a_time(server.name, &server.selector()))
-        .with(server.stateful_set(password, platform)))
+        .with(server.stateful_set(platform)))
 }
 
 /// The sentinels label the pods of this cache and can do nothing else.
@@ -97,15 +121,44 @@ impl Server<'_> {
         selector
     }
 
-    fn auth(&self, password: &str, platform: &Platform) -> DynamicObject {
+    /// What a user needs to connect.
+    fn credentials(
+        &self,
+        secret: &str,
+        user: &str,
+        password: &str,
+        authority: Option<&str>,
+        platform: &Platform,
+    ) -> DynamicObject {
         let host = platform.host(self.name, self.namespace);
-        let uri = format!("redis://:{password}@{host}:{PORT}/0");
-        let data = [("host", host), ("port", PORT.to_string()), (PASSWORD_KEY, password.to_owned()), ("uri", uri)]
-            .map(|(key, value)| (key, ByteString(value.into_bytes())));
+        let scheme = if self.spec.tls.is_required() { "rediss" } else { "redis" };
+        let named = if user == users::DEFAULT { "" } else { user };
+        let uri = format!("{scheme}://{named}:{password}@{host}:{PORT}/0");
+        let mut data = BTreeMap::from([
+            ("host", host),
+            ("port", PORT.to_string()),
+            ("username", user.to_owned()),
+            (PASSWORD_KEY, password.to_owned()),
+            ("uri", uri),
+        ]);
+        data.extend(authority.map(|authority| (certificates::CA_CRT, authority.to_owned())));
         let labels = json!({ labels::COMPONENT: "credentials", labels::DATA_CLASS: self.spec.data_class.word() });
+        object::<Secret>(secret, json!({ "type": "Opaque", "data": bytes(data), "metadata": { "labels": labels } }))
+    }
+
+    /// What only the platform knows: its own password, the users as servers read them, and passwords on their way.
+    fn system(&self, password: &str, live: &Live, inputs: &Inputs) -> DynamicObject {
+        let kept = serde_json::to_string(&inputs.credentials).expect("maps of text are JSON");
+        let data = BTreeMap::from([
+            (PASSWORD_KEY, password.to_owned()),
+            (ACL_FILE, live.acl.file()),
+            (metrics::PASSWORD_FILE, metrics::password_file(self.spec, password)),
+            (super::CREDENTIALS_KEY, kept),
+        ]);
+        let labels = json!({ labels::COMPONENT: "system", labels::DATA_CLASS: self.spec.data_class.word() });
         object::<Secret>(
-            auth_secret(self.name),
-            json!({ "type": "Opaque", "data": BTreeMap::from(data), "metadata": { "labels": labels } }),
+            system_secret(self.name),
+            json!({ "type": "Opaque", "data": bytes(data), "metadata": { "labels": labels } }),
         )
     }
 
@@ -120,50 +173,23 @@ impl Server<'_> {
                 network::from(vec![bound], network::tcp([PORT])),
                 // The operator asks the sentinels for a switchover.
                 network::from(vec![own.clone(), network::operator(platform)], both.clone()),
+                metrics::door(),
             ],
             vec![network::to(vec![own], both), network::to_api(platform)],
         )
     }
 
-    fn configuration(&self) -> DynamicObject {
+    fn configuration(&self, live: &Live) -> DynamicObject {
         let mut data: BTreeMap<&str, String> =
             SCRIPTS.into_iter().map(|(name, text)| (name, text.to_owned())).collect();
-        data.insert("server.conf", self.server_conf());
+        data.insert("server.conf", server_conf());
+        // As it is when a server starts; what changes later is given to the running server.
+        data.insert("live.conf", parameters::lines(&live.settings));
         data.insert("sentinel.conf", sentinel_conf());
         object::<ConfigMap>(self.configuration_name(), json!({ "data": data }))
     }
 
-    /// Settings of the server; password, name and master are added as it starts.
-    fn server_conf(&self) -> String {
-        let memory = self.spec.memory.units().unwrap_or_default();
-        let (save, append) = match self.spec.persistence {
-            Persistence::None => ("\"\"", "no"),
-            Persistence::Snapshot => ("900 1 300 10 60 1000", "no"),
-            Persistence::AppendOnly => ("\"\"", "yes"),
-        };
-        [
-            format!("port {PORT}"),
-            "bind * -::*".into(),
-            "dir /data".into(),
-            "tcp-keepalive 15".into(),
-            format!("maxmemory {memory}"),
-            format!("maxmemory-policy {}", self.spec.eviction.word()),
-            format!("save {save}"),
-            format!("appendonly {append}"),
-            "appendfsync everysec".into(),
-            "repl-diskless-sync yes".into(),
-            "repl-diskless-sync-delay 0".into(),
-            "repl-timeout 15".into(),
-            "repl-ping-replica-period 2".into(),
-            format!("min-replicas-to-write {}", self.spec.min_replicas_to_write),
-            "min-replicas-max-lag 10".into(),
-            format!("replica-announce-port {PORT}"),
-            String::new(),
-        ]
-        .join("\n")
-    }
-
-    fn stateful_set(&self, password: &str, platform: &Platform) -> DynamicObject {
+    fn stateful_set(&self, platform: &Platform) -> DynamicObject {
         let retention = if self.spec.deletion_policy.retains() { "Retain" } else { "Delete" };
         let claims = self.spec.storage.as_ref().map(|storage| vec![pod::volume_claim("data", storage, platform)]);
         object::<StatefulSet>(
@@ -179,18 +205,20 @@ impl Server<'_> {
                 "persistentVolumeClaimRetentionPolicy":
                     claims.as_ref().map(|_| json!({ "whenDeleted": retention, "whenScaled": "Retain" })),
                 "selector": { "matchLabels": self.selector() },
-                "template": { "metadata": self.pod_metadata(password), "spec": self.pod(platform) },
+                "template": { "metadata": self.pod_metadata(), "spec": self.pod(platform) },
                 "volumeClaimTemplates": claims,
             } }),
         )
     }
 
-    fn pod_metadata(&self, password: &str) -> Value {
+    /// Users, passwords and settings are not in it: they change while servers run.
+    fn pod_metadata(&self) -> Value {
         let mut labels = self.selector();
         labels.insert(labels::PART_OF.into(), labels::hospital_of(self.namespace).into());
         labels.insert(labels::DATA_CLASS.into(), self.spec.data_class.word().into());
-        let (server, sentinel) = (self.server_conf(), sentinel_conf());
-        let read_at_start = SCRIPTS.iter().map(|(_, text)| *text).chain([server.as_str(), sentinel.as_str(), password]);
+        labels.insert(tls::LABEL.into(), self.spec.tls.word().into());
+        let (server, sentinel) = (server_conf(), sentinel_conf());
+        let read_at_start = SCRIPTS.iter().map(|(_, text)| *text).chain([server.as_str(), sentinel.as_str()]);
         json!({
             "labels": labels,
             "annotations": { "hz.hospital/configuration": digest(read_at_start.map(str::as_bytes))[..16] },
@@ -202,6 +230,13 @@ impl Server<'_> {
         let scratch = ["server", "sentinel", "tmp"].map(|name| pod::scratch(name, &Amount::from("16Mi")));
         let scripts =
             json!({ "name": "scripts", "configMap": { "name": self.configuration_name(), "defaultMode": 0o555 } });
+        let system = [PASSWORD_KEY, ACL_FILE, metrics::PASSWORD_FILE].map(|key| json!({ "key": key, "path": key }));
+        let system = json!({
+            "name": "system",
+            "secret": { "secretName": system_secret(self.name), "defaultMode": 0o440, "items": system },
+        });
+        let tls = self.spec.tls.is_required().then(|| certificates::volume("tls", &format!("{}-tls", self.name)));
+        let volumes: Vec<Value> = [scripts, system].into_iter().chain(tls).chain(scratch).chain(data).collect();
         json!({
             "serviceAccountName": self.name,
             "automountServiceAccountToken": true,
@@ -211,8 +246,8 @@ impl Server<'_> {
             "terminationGracePeriodSeconds": 30,
             "affinity": pod::apart(&self.selector(), &platform.spread_over),
             "tolerations": pod::steadfast(),
-            "containers": [self.server(platform), self.sentinel(platform)],
-            "volumes": std::iter::once(scripts).chain(scratch).chain(data).collect::<Vec<_>>(),
+            "containers": [self.server(platform), self.sentinel(platform), metrics::container(self.spec, platform)],
+            "volumes": volumes,
         })
     }
 
@@ -229,13 +264,13 @@ impl Server<'_> {
             "env": self.environment(platform),
             "ports": [{ "name": "valkey", "containerPort": PORT, "protocol": "TCP" }],
             "readinessProbe": {
-                "exec": { "command": ["sh", "-c", "test \"$(valkey-cli ping)\" = PONG"] },
+                "exec": { "command": ["bash", "/etc/hz/ready.sh"] },
                 "periodSeconds": 3, "timeoutSeconds": 3, "failureThreshold": 3,
             },
             "lifecycle": { "preStop": { "exec": { "command": ["bash", "/etc/hz/leave.sh"] } } },
             "resources": pod::resources(&self.spec.cpu, &whole, &whole),
             "securityContext": pod::locked(),
-            "volumeMounts": mounts("server"),
+            "volumeMounts": self.mounts("server"),
         })
     }
 
@@ -252,7 +287,7 @@ impl Server<'_> {
             },
             "resources": pod::resources(&Amount::from("10m"), &Amount::from("32Mi"), &Amount::from("64Mi")),
             "securityContext": pod::locked(),
-            "volumeMounts": mounts("sentinel"),
+            "volumeMounts": self.mounts("sentinel"),
         })
     }
 
@@ -264,16 +299,52 @@ impl Server<'_> {
             pod::variable("DOMAIN", platform.host(&self.pods(), self.namespace)),
             pod::variable("REPLICAS", self.spec.replicas.to_string()),
             pod::variable("DOWN_AFTER_MS", DOWN_AFTER_MS),
-            pod::from_secret("REDISCLI_AUTH", &auth_secret(self.name), PASSWORD_KEY),
+            pod::variable("TLS", self.spec.tls.word()),
         ])
+    }
+
+    fn mounts(&self, own: &str) -> Value {
+        let mut mounts = vec![
+            json!({ "name": "scripts", "mountPath": "/etc/hz", "readOnly": true }),
+            json!({ "name": "system", "mountPath": SYSTEM_FOLDER, "readOnly": true }),
+            json!({ "name": "data", "mountPath": "/data" }),
+            json!({ "name": own, "mountPath": "/run/hz" }),
+            json!({ "name": "tmp", "mountPath": "/tmp" }),
+        ];
+        if self.spec.tls.is_required() {
+            mounts.push(json!({ "name": "tls", "mountPath": FOLDER, "readOnly": true }));
+        }
+        mounts.into()
     }
 }
 
-/// Settings of the sentinel; password, name and master are added as it starts for the first time. Names and not
-/// addresses, because pods change their addresses and keep their names.
+/// Users as a server reads them when it starts.
+const ACL_FILE: &str = "users.acl";
+
+fn bytes(data: BTreeMap<&str, String>) -> BTreeMap<&str, ByteString> {
+    data.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))).collect()
+}
+
+/// Settings of the server that stay as they are while it runs; ports, users, name and master are added as it starts.
+fn server_conf() -> String {
+    [
+        "bind * -::*".into(),
+        "dir /data".into(),
+        "repl-diskless-sync yes".into(),
+        "repl-diskless-sync-delay 0".into(),
+        "repl-timeout 15".into(),
+        "repl-ping-replica-period 2".into(),
+        "min-replicas-max-lag 10".into(),
+        format!("replica-announce-port {PORT}"),
+        String::new(),
+    ]
+    .join("\n")
+}
+
+/// Settings of the sentinel; ports, passwords, name and master are added as it starts. Names and not addresses, because
+/// pods change their addresses and keep their names.
 fn sentinel_conf() -> String {
     [
-        format!("port {SENTINEL_PORT}"),
         "bind * -::*".into(),
         "dir /data".into(),
         "sentinel resolve-hostnames yes".into(),
@@ -282,13 +353,4 @@ fn sentinel_conf() -> String {
         String::new(),
     ]
     .join("\n")
-}
-
-fn mounts(own: &str) -> Value {
-    json!([
-        { "name": "scripts", "mountPath": "/etc/hz", "readOnly": true },
-        { "name": "data", "mountPath": "/data" },
-        { "name": own, "mountPath": "/run/hz" },
-        { "name": "tmp", "mountPath": "/tmp" },
-    ])
 }

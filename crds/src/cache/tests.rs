@@ -3,18 +3,16 @@ use serde_json::json;
 
 use super::*;
 use crate::conditions::{READY, is_true};
-use crate::testing::{
-    at, fixture, passwords, refuse_misfits, refuse_unknown_fields, refuse_what_restricted_refuses, running,
-};
+use crate::testing::{at, fixture, refuse_misfits, refuse_unknown_fields, refuse_what_restricted_refuses, running};
 use crate::{Plan, Platform, Unfit, rbac};
 
-fn load(name: &str) -> CacheInstance {
+pub(super) fn load(name: &str) -> CacheInstance {
     fixture("cache", name)
 }
 
-fn plan(cache: &CacheInstance) -> Result<Plan, Unfit> {
-    let inputs = Inputs { passwords: passwords(slots(cache)), ..Inputs::default() };
-    desired(cache, &inputs, &Platform::eight_nodes())
+pub(super) fn plan(cache: &CacheInstance) -> Result<Plan, Unfit> {
+    let platform = Platform::eight_nodes();
+    desired(cache, &Inputs::made_up(cache, &platform), &platform)
 }
 
 #[test]
@@ -36,7 +34,7 @@ fn a_persistent_cache_has_volumes_and_keeps_its_sentinels_memory() {
     let set = plan.find("StatefulSet", "queue").unwrap();
     insta::assert_yaml_snapshot!(&set.data["spec"]["volumeClaimTemplates"]);
     assert_eq!(set.data.pointer("/spec/persistentVolumeClaimRetentionPolicy/whenDeleted"), Some(&json!("Delete")));
-    let conf = plan.find("ConfigMap", "queue-valkey").unwrap().data["data"]["server.conf"].as_str().unwrap().to_owned();
+    let conf = plan.find("ConfigMap", "queue-valkey").unwrap().data["data"]["live.conf"].as_str().unwrap().to_owned();
     assert!(conf.contains("\nappendonly yes\n") && conf.contains("\nmin-replicas-to-write 1\n"), "{conf}");
 }
 
@@ -58,18 +56,26 @@ fn sentinels_may_label_their_own_pods_and_nothing_else() {
 }
 
 #[test]
-fn a_changed_password_starts_the_servers_again() {
-    let cache = load("sessions");
-    let template = |password: &str| {
-        let inputs = Inputs {
-            passwords: slots(&cache).into_iter().map(|slot| (slot, password.to_owned())).collect(),
-            ..Inputs::default()
-        };
-        let plan = desired(&cache, &inputs, &Platform::eight_nodes()).unwrap();
-        plan.find("StatefulSet", "sessions").unwrap().data["spec"]["template"]["metadata"].clone()
+fn what_servers_take_while_they_run_starts_none_of_them_again() {
+    let platform = Platform::eight_nodes();
+    let template = |cache: &CacheInstance, inputs: &Inputs| {
+        let plan = desired(cache, inputs, &platform).unwrap();
+        plan.find("StatefulSet", "queue").unwrap().data["spec"]["template"].clone()
     };
-    assert_eq!(template("one"), template("one"));
-    assert_ne!(template("one"), template("two"));
+    let cache = load("queue");
+    let first = Inputs::made_up(&cache, &platform);
+    let before = template(&cache, &first);
+    let mut turned = first.clone();
+    turned.credentials.users.get_mut("default").unwrap().next = Some("another".into());
+    assert_eq!(template(&cache, &turned), before, "passwords");
+    let other = changed("queue", |cache| {
+        cache.spec.parameters = [("notify-keyspace-events".to_owned(), "KEA".to_owned())].into();
+        cache.spec.eviction = Eviction::LeastRecentlyUsed;
+        cache.spec.min_replicas_to_write = 2;
+        cache.spec.persistence = Persistence::Snapshot;
+        cache.spec.users = vec![user(json!({ "name": "report" }))];
+    });
+    assert_eq!(template(&other, &Inputs::made_up(&other, &platform)), before, "users and settings");
 }
 
 #[test]
@@ -82,12 +88,17 @@ fn more_servers_than_there_are_machines_are_refused() {
 #[test]
 fn a_secret_of_somebody_else_is_not_overwritten() {
     let cache = load("sessions");
-    let inputs =
-        Inputs { passwords: passwords(slots(&cache)), foreign: vec![("sessions-auth".into(), "nobody".into())] };
-    assert!(matches!(desired(&cache, &inputs, &Platform::eight_nodes()), Err(Unfit::Taken { .. })));
+    let platform = Platform::eight_nodes();
+    let foreign = vec![("sessions-auth".into(), "nobody".into())];
+    let inputs = Inputs { foreign, ..Inputs::made_up(&cache, &platform) };
+    assert!(matches!(desired(&cache, &inputs, &platform), Err(Unfit::Taken { .. })));
 }
 
-fn changed(name: &str, change: impl FnOnce(&mut CacheInstance)) -> CacheInstance {
+pub(super) fn user(manifest: serde_json::Value) -> CacheUser {
+    serde_json::from_value(manifest).unwrap()
+}
+
+pub(super) fn changed(name: &str, change: impl FnOnce(&mut CacheInstance)) -> CacheInstance {
     let mut cache = load(name);
     change(&mut cache);
     cache
@@ -159,7 +170,7 @@ fn names_are_short_enough_for_pods() {
     assert!(named(&"a".repeat(41)).is_err());
 }
 
-fn serving() -> Observed {
+pub(super) fn serving() -> Observed {
     Observed {
         pods: vec![running("sessions-0", "master"), running("sessions-1", "replica"), running("sessions-2", "replica")],
         probe: Probe::Answered,

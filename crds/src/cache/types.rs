@@ -1,9 +1,12 @@
 //! A cache with copies, as a hospital orders it.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{CacheUser, Tls};
 use crate::conditions::Condition;
 use crate::quantity::Amount;
 use crate::shared::{DataClass, DeletionPolicy, Member, Storage, unobserved};
@@ -49,6 +52,18 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Storage, unobserved};
     validation = (
         "self.minReplicasToWrite < self.replicas",
         "minReplicasToWrite counts the copies besides the master, so it must be less than replicas"
+    ),
+    validation = (
+        "self.tls == oldSelf.tls || (self.suspend && oldSelf.suspend)",
+        "tls can change only while spec.suspend is true: servers that encrypt and servers that do not cannot find each other"
+    ),
+    validation = (
+        "self.credentialsGeneration >= oldSelf.credentialsGeneration",
+        "credentialsGeneration can only be raised: passwords that were given up do not come back"
+    ),
+    validation = (
+        "!has(self.parameters) || !('appendfsync' in self.parameters) || self.persistence == 'AppendOnly'",
+        "parameters.appendfsync goes with persistence AppendOnly: nothing is appended otherwise"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +105,34 @@ pub struct CacheInstanceSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 6))]
     pub min_replicas_to_write: i32,
+
+    /// Whether everything on the network is encrypted: `Required`, or `Disabled`. It changes only while the cache is
+    /// suspended.
+    #[serde(default)]
+    pub tls: Tls,
+
+    /// Users besides `default`, which services are bound as that name no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub users: Vec<CacheUser>,
+
+    /// Raise it to give all users new passwords, but for those whose Secret is yours. Old ones are accepted for a while.
+    #[serde(default = "first")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub credentials_generation: i64,
+
+    /// Seconds for which an old password is accepted after a new one was handed out. Services that the platform runs
+    /// take the new one at once.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub rotation_overlap_seconds: i32,
+
+    /// Settings of Valkey by name, for example `notify-keyspace-events: KEA`. Settings that the platform depends on are
+    /// refused by name in the status. A change reaches running servers at once, and none restarts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters_schema")]
+    pub parameters: BTreeMap<String, String>,
 
     /// How strictly the data is kept. Services that use it are at least as strict.
     #[serde(default)]
@@ -159,7 +202,9 @@ pub struct CacheInstanceStatus {
     pub observed_generation: i64,
 
     /// What is true of the cache: `Ready` (a PING through its Service was answered), `Redundant` (every server is there),
-    /// `Configured` (every server has the room of the spec).
+    /// `Configured` (every server works with the room and the settings of the spec), `Encrypted` (nothing goes over the
+    /// network in the clear), `CredentialsApplied` (every server knows users and passwords as they are now), `Durable`
+    /// (never: its message says which writes can be lost).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -194,7 +239,8 @@ pub struct CacheInstanceStatus {
     #[schemars(length(max = 300))]
     pub read_only_endpoint: Option<String>,
 
-    /// Secret with host, port, password and uri.
+    /// Secret of the `default` user with host, port, username, password, uri and the authority to trust. Those of others
+    /// are called `<cache>-<user>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub secret: Option<String>,
@@ -224,6 +270,22 @@ impl Default for CacheInstanceStatus {
 
 fn three() -> i32 {
     3
+}
+
+fn first() -> i64 {
+    1
+}
+
+fn ten_minutes() -> i32 {
+    600
+}
+
+fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 64 }
+    })
 }
 
 fn sixty_four_mebibytes() -> Amount {

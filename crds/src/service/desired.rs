@@ -26,7 +26,8 @@ const DATABASE_KEYS: [(&str, &str); 6] = [
 const POOLER_KEYS: [(&str, &str); 2] = [("host", "pooler-host"), ("uri", "pooler-uri")];
 const POOLER_RO_KEYS: [(&str, &str); 2] = [("host", "pooler-ro-host"), ("uri", "pooler-ro-uri")];
 /// The same of a cache's Secret.
-const CACHE_KEYS: [(&str, &str); 4] = [("HOST", "host"), ("PORT", "port"), ("PASSWORD", "password"), ("URI", "uri")];
+const CACHE_KEYS: [(&str, &str); 5] =
+    [("HOST", "host"), ("PORT", "port"), ("USER", "username"), ("PASSWORD", "password"), ("URI", "uri")];
 
 /// Everything a service owns.
 pub fn desired(service: &MedicalService, inputs: &Inputs, platform: &Platform) -> Result<Plan, Unfit> {

@@ -80,7 +80,10 @@ impl Binding {
     pub fn secret(&self) -> Option<String> {
         match (&self.database, &self.cache) {
             (Some(database), _) => Some(crate::postgres::database_secret(&database.instance, &database.name)),
-            (None, Some(cache)) => Some(crate::cache::auth_secret(&cache.instance)),
+            (None, Some(cache)) => {
+                let user = cache.user.as_deref().unwrap_or(crate::cache::users::DEFAULT);
+                Some(crate::cache::user_secret(&cache.instance, user))
+            }
             (None, None) => None,
         }
     }

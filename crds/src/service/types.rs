@@ -155,7 +155,7 @@ pub struct Binding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseBinding>,
 
-    /// A cache: gives `CACHE_HOST`, `_PORT`, `_PASSWORD` and `_URI`; with TLS also `_CA_FILE`.
+    /// A cache: gives `CACHE_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_URI`; with TLS also `_CA_FILE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheBinding>,
 
@@ -201,6 +201,15 @@ pub struct CacheBinding {
     /// Name of the CacheInstance.
     #[schemars(length(min = 1, max = 40))]
     pub instance: String,
+
+    /// One of its users, by `spec.users` of the CacheInstance. Default: the user `default`, who may touch all keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = (
+        "!(self in ['auth', 'system', 'tls']) && !self.startsWith('hz-')",
+        "no user of a cache has this name"
+    ))]
+    pub user: Option<String>,
 }
 
 /// A name under which people reach a service.

@@ -46,10 +46,10 @@ fn clear_text_is_refused(cluster: &Cluster<'_>) -> Result<()> {
     ensure!(uri.ends_with("?sslmode=verify-full"), "the tenant's URI does not insist on the right server");
     let primary = cluster.pod_with_role("records", "primary")?;
     let clear = uri.replace("sslmode=verify-full", "sslmode=disable");
-    let ask = format!("exec -i -n {HOSPITAL} {primary} -- psql '{clear}' -X -A -t -f - 2>&1");
-    let refused = cluster.kubectl_with(&ask, "select 1");
-    let said = format!("{refused:?}");
-    ensure!(refused.is_err() && said.contains("no encryption"), "clear text was not refused: {said}");
+    // What psql says is wanted, and not that it fails.
+    let ask = format!("exec -i -n {HOSPITAL} {primary} -- psql '{clear}' -X -A -t -f - 2>&1 || true");
+    let said = cluster.kubectl_with(&ask, "select 'let in'")?;
+    ensure!(said.contains("no encryption") && !said.contains("let in"), "clear text was not refused: {said}");
     let question = "select count(*), bool_and(ssl) from pg_stat_replication join pg_stat_ssl using (pid)";
     let ask = format!("exec -n {HOSPITAL} {primary} -c postgres -- psql -X -A -t -U postgres -c '{question}'");
     let copies = cluster.kubectl(&ask)?;

@@ -3,6 +3,7 @@
 mod appointments;
 mod backups;
 mod broken;
+mod cache;
 mod chain;
 mod clock_wrong;
 mod disk_full;
@@ -115,13 +116,14 @@ const fn on_bare(name: &'static str, run: fn(&Scene) -> Result<()>) -> Journey {
 
 /// In this order: those that share a cluster first, the quick ones before the slow ones, those that disturb it last among
 /// them.
-const ALL: [Journey; 17] = [
+const ALL: [Journey; 18] = [
     Journey { minutes: 18, ..on_bare("up", up::run) },
     on_hospital("appointments", appointments::run),
     on_hospital("imaging", imaging::run),
     on_hospital("rerun", rerun::run),
     on_hospital("silence", silence::run),
     on_hospital("encrypted", encrypted::run),
+    on_hospital("cache", cache::run),
     on_hospital("settings", settings::run),
     on_hospital("operations", operations::run),
     on_hospital("restart", restart::run),

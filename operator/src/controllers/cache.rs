@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hz_crds::cache::{CacheInstance, Inputs, Observed, PASSWORD_KEY, auth_secret, desired, slots, status};
+use hz_crds::cache::{CacheInstance, Given, Inputs, Observed, desired, status};
 use hz_crds::operation::moves::Rules;
 use hz_crds::operation::{Target, TargetKind};
 use hz_crds::plan::Plan;
 use hz_crds::shared::{PodSeen, Probe, Settings};
-use hz_crds::{Outcome, Slot, Timestamp};
+use hz_crds::{Outcome, Timestamp};
 use kube::ResourceExt;
 
+use super::cache_inputs::{self, Looked as Found};
 use super::observe::pods;
 use super::upkeep::{self, Looked};
-use super::{Context, copies, hands, next_look, operation, outcome, told};
+use super::{Context, cache_live, copies, hands, next_look, operation, outcome, told};
 use crate::engine::Error;
 use crate::engine::run::Next;
-use crate::probes::Cache;
-
-const PORT: u16 = 6379;
 
 /// One pass over one cache.
 pub async fn reconcile(cache: Arc<CacheInstance>, ctx: Arc<Context>) -> Result<Next, Error> {
@@ -26,46 +24,67 @@ pub async fn reconcile(cache: Arc<CacheInstance>, ctx: Arc<Context>) -> Result<N
     let target = Target { kind: TargetKind::CacheInstance, name: name.clone() };
     let _turn = ctx.turns.of(&namespace, &target).await;
     let platform = ctx.platform.get();
-    let (inputs, (outcome, said)) = match plan(&cache, &namespace, &name, &ctx).await? {
-        Ok((inputs, plan)) => {
+    let (found, (outcome, said)) = match plan(&cache, &namespace, &ctx).await? {
+        Ok((found, plan)) => {
             if let Some(storage) = &cache.spec.storage {
                 hands::make_way(&ctx, &namespace, &name, &storage.size).await?;
             }
-            (inputs, outcome(ctx.engine.apply(plan).await)?)
+            (found, outcome(ctx.engine.apply(plan).await)?)
         }
-        Err(unfit) => (Inputs::default(), (Outcome::Unfit(unfit), None)),
+        Err(unfit) => (Found::default(), (Outcome::Unfit(unfit), None)),
     };
+    let Found { mut inputs, wrong } = found;
     let pods = pods(&ctx.engine.world, "CacheInstance", &namespace, &name);
-    let probe = match outcome {
-        Outcome::Applied if !cache.spec.suspend => ask(&namespace, &name, &inputs, &pods, &ctx).await,
-        _ => Probe::NotAsked,
-    };
+    let works = outcome == Outcome::Applied && !cache.spec.suspend;
+    let probe = if works { ask(&cache, &inputs, &pods, &ctx).await } else { Probe::NotAsked };
+    let given = if works { cache_live::give(&cache, &inputs, &target, &pods, &ctx).await } else { Given::NotSeen };
+    let accepted = matches!(given, Given::Everywhere(_)) || (cache.spec.suspend && pods.is_empty());
+    if outcome == Outcome::Applied && accepted && inputs.credentials.waits() {
+        hand_out(&cache, &mut inputs, &ctx).await?;
+    }
     let at_work = operation::at_work(&ctx, &namespace, &target);
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
-    let settings = match outcome {
-        Outcome::Applied if !cache.spec.suspend && !still => keep_up(&cache, &inputs, &target, &ctx).await?,
-        _ => Settings::NotSeen,
-    };
-    let observed = Observed { outcome, pods, probe, settings, operation: at_work.map(|(name, _)| name) };
-    let status = status(&cache, &observed, &platform, Timestamp::now());
+    let mut settings = if works && !still { keep_up(&cache, &inputs, &target, &ctx).await? } else { Settings::NotSeen };
+    if let (Settings::InForce, Given::Short(why)) = (&settings, &given) {
+        settings = Settings::OnTheirWay(why.clone());
+    }
+    let old_until = inputs.credentials.next_end(&cache.spec);
+    let operation = at_work.map(|(name, _)| name);
+    let observed = Observed { outcome, pods, probe, settings, given, wrong, old_until, operation };
+    let now = Timestamp::now();
+    let status = status(&cache, &observed, &platform, now);
     ctx.engine.reporter.report(&*cache, &status).await?;
-    let when_ready = match (cache.spec.suspend, &observed.settings) {
-        (true, _) => Next::OnChange,
-        (false, Settings::OnTheirWay(_) | Settings::Failed(_)) => Next::Soon,
-        (false, _) => Next::After(ctx.ask_again),
-    };
-    Ok(next_look(&observed.outcome, said, &status.conditions, when_ready))
+    Ok(next_look(&observed.outcome, said, &status.conditions, when_ready(&cache, &observed, now, &ctx)))
 }
 
-type Planned = Result<(Inputs, Plan), hz_crds::Unfit>;
+/// When to look again at a cache that answers.
+fn when_ready(cache: &CacheInstance, observed: &Observed, now: Timestamp, ctx: &Context) -> Next {
+    let ends = observed.old_until.map(|end| Duration::from_secs((end - now.as_second()).max(1).unsigned_abs()));
+    match (&observed.settings, &observed.given) {
+        _ if cache.spec.suspend && observed.wrong.is_empty() => ends.map_or(Next::OnChange, Next::After),
+        (Settings::OnTheirWay(_) | Settings::Failed(_), _) | (_, Given::Short(_)) => Next::Soon,
+        _ => Next::After(ends.map_or(ctx.ask_again, |ends| ends.min(ctx.ask_again))),
+    }
+}
 
-async fn plan(cache: &CacheInstance, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+/// Every server accepts the new passwords: now the Secrets hand them out, and services start anew with them.
+async fn hand_out(cache: &CacheInstance, inputs: &mut Inputs, ctx: &Context) -> Result<(), Error> {
+    inputs.credentials.hand_out(Timestamp::now());
+    tracing::info!(cache = cache.name_any(), "handing out new passwords");
+    if let Ok(plan) = desired(cache, inputs, &ctx.platform.get()) {
+        ctx.engine.apply(plan).await?;
+    }
+    Ok(())
+}
+
+type Planned = Result<(Found, Plan), hz_crds::Unfit>;
+
+async fn plan(cache: &CacheInstance, namespace: &str, ctx: &Context) -> Result<Planned, Error> {
     if let Err(unfit) = ctx.hospital(namespace) {
         return Ok(Err(unfit));
     }
-    let (passwords, foreign) = ctx.passwords(namespace, "cache", name, slots(cache)).await?;
-    let inputs = Inputs { passwords, foreign };
-    Ok(desired(cache, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
+    let found = cache_inputs::look(cache, ctx).await?;
+    Ok(desired(cache, &found.inputs, &ctx.platform.get()).map(|plan| (found, plan)))
 }
 
 /// Servers in too little room are built anew one by one. A new description of the pod is the StatefulSet's to bring in:
@@ -92,19 +111,16 @@ async fn keep_up(cache: &CacheInstance, inputs: &Inputs, target: &Target, ctx: &
 }
 
 /// `PING` through the Service, once a pod says it is the master.
-async fn ask(namespace: &str, name: &str, inputs: &Inputs, pods: &[PodSeen], ctx: &Context) -> Probe {
+async fn ask(cache: &CacheInstance, inputs: &Inputs, pods: &[PodSeen], ctx: &Context) -> Probe {
     if !pods.iter().any(|pod| pod.ready && pod.role.as_deref() == Some("master")) {
         return Probe::NotAsked;
     }
-    let slot = Slot::new(auth_secret(name), PASSWORD_KEY);
-    let (Some(address), Ok(password)) = (ctx.service_address(namespace, name), inputs.passwords.get(&slot)) else {
-        return Probe::NotAsked;
-    };
-    let (object, question) = (format!("cache {namespace}/{name}"), format!("{address} {pods:?}"));
+    let Some(target) = cache_inputs::master_of(cache, inputs, ctx) else { return Probe::NotAsked };
+    let object = format!("cache {}/{}", cache.namespace().unwrap_or_default(), cache.name_any());
+    let question = format!("{target:?} {pods:?}");
     if ctx.answers.fresh(&object, &question).is_some() {
         return Probe::Answered;
     }
-    let target = Cache { address, port: PORT, password: password.to_owned() };
     let answer = patiently(|| ctx.probes.ping(&target)).await;
     ctx.answers.note(&object, &question, answer.as_ref().ok().map(|()| Vec::new()));
     told(&answer)

@@ -2,7 +2,7 @@
 //! who leads and who is in step.
 
 use hz_crds::Slot;
-use hz_crds::cache::{CacheInstance, PASSWORD_KEY, auth_secret};
+use hz_crds::cache::CacheInstance;
 use hz_crds::operation::decide::CopySeen;
 use hz_crds::operation::moves::Copy;
 use hz_crds::operation::{Target, TargetKind};
@@ -16,11 +16,10 @@ use serde_json::Value;
 use super::Context;
 use crate::engine::World;
 use crate::engine::kinds::named;
-use crate::probes::{Cache, Rest};
+use crate::probes::Rest;
 
 /// Name of the volume that a workload claims for each pod.
 const VOLUME: &str = "data";
-const CACHE_PORT: u16 = 6379;
 
 /// Pods and volumes of a target, in the order of their names. Who leads is not known yet.
 pub fn standing(world: &World, target: &Target, namespace: &str) -> Vec<CopySeen> {
@@ -130,9 +129,7 @@ pub async fn of_cache(
     let Some(master) = pods.iter().find(|pod| pod.ready && pod.role.as_deref() == Some("master")) else {
         return Ok(copies);
     };
-    let Ok(password) = inputs.passwords.get(&Slot::new(auth_secret(&name), PASSWORD_KEY)) else { return Ok(copies) };
-    let Some(address) = ctx.pod_address(&namespace, &master.name) else { return Ok(copies) };
-    let asked = Cache { address, port: CACHE_PORT, password: password.to_owned() };
+    let Some(asked) = super::cache_inputs::server_of(cache, inputs, &master.name, ctx) else { return Ok(copies) };
     let online = ctx.probes.replicas(&asked).await.map_err(|silent| silent.to_string())?;
     for seen in &mut copies {
         let copy = &mut seen.copy;

@@ -3,6 +3,8 @@
 pub mod backup;
 pub mod backup_plan;
 pub mod cache;
+mod cache_inputs;
+mod cache_live;
 pub mod copies;
 pub mod drill;
 mod encryption;

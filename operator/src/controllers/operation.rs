@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use hz_crds::Timestamp;
-use hz_crds::cache::{CacheInstance, SENTINEL_PORT, auth_secret};
+use hz_crds::cache::CacheInstance;
 use hz_crds::operation::decide::{Act, CopySeen, Decision, Seen, TargetSeen, decide};
 use hz_crds::operation::{self, Action, DataOperation, Phase, Target, TargetKind, status};
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_crds::postgres::{PostgresInstance, Synchronous};
 use hz_crds::quantity::Amount;
 use hz_crds::shared::CONFIGURED;
-use hz_crds::{Slot, cache, conditions, postgres};
+use hz_crds::{cache, conditions, postgres};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::hands::Growth;
-use super::{Context, copies, hands, pooler};
+use super::{Context, cache_inputs, copies, hands, pooler};
 use crate::engine::Error;
 use crate::engine::run::{Next, find, in_namespace};
-use crate::probes::Cache;
 
 /// What an operation works on, looked up.
 enum Held {
@@ -161,8 +160,7 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
         TargetKind::CacheInstance => {
             let Some(cache) = find(&ctx.caches, Some(namespace), name) else { return Ok((None, seen)) };
             let cache = ctx.engine.reporter.freshened(&cache);
-            let (passwords, _) = ctx.passwords(namespace, "cache", name, cache::slots(&cache)).await?;
-            let inputs = cache::Inputs { passwords, ..cache::Inputs::default() };
+            let inputs = cache_inputs::look(&cache, ctx).await?.inputs;
             match copies::of_cache(&cache, &inputs, ctx).await {
                 Ok(copies) => seen.copies = copies,
                 Err(silent) => seen.silent = Some(silent),
@@ -226,10 +224,8 @@ async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held
             hand_over(ctx, instance, inputs, cluster, &from, &to).await
         }
         (Act::HandOver(from, to), Some(Held::Cache(cache, inputs))) => {
-            let slot = Slot::new(auth_secret(&cache.name_any()), cache::PASSWORD_KEY);
-            let password = inputs.passwords.get(&slot).map_err(|unfit| unfit.to_string())?.to_owned();
-            let address = ctx.pod_address(namespace, &to).ok_or_else(|| format!("{to} has no address yet"))?;
-            let sentinel = Cache { address, port: SENTINEL_PORT, password };
+            let sentinel = cache_inputs::sentinel_of(cache, inputs, &to, ctx);
+            let sentinel = sentinel.ok_or_else(|| format!("{to} has no address yet"))?;
             ctx.probes.fail_over(&sentinel, &from).await.map_err(|silent| silent.to_string())
         }
         (Act::HandOver(..), None) => Err("there is nobody to hand over".to_owned()),

@@ -9,16 +9,20 @@ mod postgres;
 mod store;
 mod tls;
 mod valkey;
+mod valkey_live;
+mod wire;
 
 use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 use hz_crds::Timestamp;
 use hz_crds::backup::Archiver;
+use hz_crds::cache::Live;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
 
 pub use tls::{Front, Trust};
+pub use wire::connect;
 
 /// A database server and who we are there.
 #[derive(Clone)]
@@ -56,15 +60,19 @@ pub struct Rest {
     pub password: String,
 }
 
-/// A cache, or a sentinel of it, and the password.
+/// A cache, a server of it or a sentinel, and who we are there.
 #[derive(Clone)]
 pub struct Cache {
-    /// Address of its Service, or of the sentinel's pod.
+    /// Address of its Service, or of the pod.
     pub address: IpAddr,
     /// Port there.
     pub port: u16,
+    /// User; none is the one without a name, which sentinels know alone.
+    pub user: Option<String>,
     /// Password.
     pub password: String,
+    /// Whom to trust; none speaks in the clear.
+    pub trust: Option<Trust>,
 }
 
 impl std::fmt::Debug for Cache {
@@ -173,6 +181,9 @@ pub trait Probes: Send + Sync + 'static {
     /// Has a sentinel, which is the target, choose another master, if the pod named is the one it knows.
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// Brings users and settings of a server to what is wanted; says what it changed.
+    fn bring<'a>(&'a self, target: &'a Cache, wanted: &'a Live) -> BoxFuture<'a, Result<Vec<String>, Silent>>;
+
     /// Looks for each of these buckets, makes those that are missing, and writes an object.
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>>;
 }
@@ -244,6 +255,10 @@ impl Probes for OverTcp {
 
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(valkey::fail_over(target, from))
+    }
+
+    fn bring<'a>(&'a self, target: &'a Cache, wanted: &'a Live) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(valkey_live::bring(target, wanted))
     }
 
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {

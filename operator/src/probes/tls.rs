@@ -1,4 +1,4 @@
-//! TLS to databases: the server must show a certificate of its instance's own authority, for the name it is called by.
+//! TLS to databases and caches: the server must show a certificate of its instance's own authority, for the name it is called by.
 
 use std::io;
 use std::net::IpAddr;
@@ -95,7 +95,7 @@ pub(super) fn connector(trust: &Trust) -> Result<Rustls, Silent> {
 
 /// rustls, as tokio-postgres wants it.
 #[derive(Clone)]
-pub(super) struct Rustls(TlsConnector);
+pub(super) struct Rustls(pub(super) TlsConnector);
 
 /// A handshake to come.
 pub(super) struct Handshake {

@@ -1,14 +1,9 @@
 //! Valkey: `PING`, being the master, its replicas (`INFO replication`), and `SENTINEL FAILOVER`.
 
-use std::time::Duration;
+use redis::RedisError;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
-
+use super::wire::connect;
 use super::{Cache, Silent};
-
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 pub async fn ping(target: &Cache) -> Result<(), Silent> {
     let mut connection = connect(target).await?;
@@ -71,21 +66,7 @@ pub async fn fail_over(target: &Cache, from: &str) -> Result<(), Silent> {
         .map_err(|error| silent(&error).during("have a sentinel choose another master"))
 }
 
-async fn connect(target: &Cache) -> Result<MultiplexedConnection, Silent> {
-    let host = match target.address {
-        std::net::IpAddr::V4(address) => address.to_string(),
-        std::net::IpAddr::V6(address) => format!("[{address}]"),
-    };
-    // Passwords are letters and digits only: nothing to quote.
-    let client = Client::open(format!("redis://:{}@{host}:{}/", target.password, target.port))
-        .map_err(|error| silent(&error))?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_WITHIN))
-        .set_response_timeout(Some(ANSWER_WITHIN));
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| silent(&error))
-}
-
-fn silent(error: &RedisError) -> Silent {
+pub(super) fn silent(error: &RedisError) -> Silent {
     if error.is_io_error() || error.is_timeout() || error.is_connection_refusal() || error.is_connection_dropped() {
         return Silent::Unreachable(error.to_string());
     }

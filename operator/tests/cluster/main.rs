@@ -15,6 +15,7 @@ mod tool;
 
 mod backups;
 mod bench;
+mod caches;
 mod charts;
 mod drift;
 mod election;
@@ -25,6 +26,7 @@ mod operations;
 mod process;
 mod rules;
 mod rules_of_backups;
+mod rules_of_caches;
 mod silence;
 mod told;
 mod torn;

@@ -6,7 +6,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
-use crate::rules_of_backups;
+use crate::{rules_of_backups, rules_of_caches};
 
 /// The smallest object of each kind that is accepted.
 pub fn base(kind: &str) -> Value {
@@ -321,7 +321,7 @@ fn rules_of(schema: &Value, found: &mut BTreeSet<String>) {
 async fn each_rule_refuses_once_and_accepts_once() {
     let lab = Lab::new().await;
     let mut heard = String::new();
-    for case in at_birth().into_iter().chain(operations_at_birth()).chain(rules_of_backups::at_birth()) {
+    for case in at_birth().into_iter().chain(operations_at_birth()).chain(rules_of_backups::at_birth()).chain(rules_of_caches::at_birth()) {
         let accepted = merged(base(case.kind), &case.accepted);
         create(&lab, &accepted).await.unwrap_or_else(|error| panic!("should be accepted: {accepted}\n{error}"));
         let refused = merged(base(case.kind), &case.refused);
@@ -329,7 +329,7 @@ async fn each_rule_refuses_once_and_accepts_once() {
         assert!(error.contains(case.says), "{refused}\n{error}");
         heard.push_str(&error);
     }
-    for (before, case) in later().into_iter().chain(rules_of_backups::later()) {
+    for (before, case) in later().into_iter().chain(rules_of_backups::later()).chain(rules_of_caches::later()) {
         lab.apply(&merged(base(case.kind), &before)).await;
         change(&lab, case.kind, &case.accepted).await.unwrap_or_else(|error| panic!("{}: {error}", case.accepted));
         let error =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use hz_crds::Timestamp;
 use hz_crds::backup::Archiver;
+use hz_crds::cache::Live;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_operator::engine::apply::api;
@@ -234,13 +235,11 @@ impl Lab {
             template["kind"] = json!("Pod");
             let object: DynamicObject = serde_json::from_value(template).unwrap();
             self.of("Pod", Some(namespace)).create(&PostParams::default(), &object).await.unwrap();
-            self.play(
-                "Pod",
-                namespace,
-                &pod,
-                json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
-            )
-            .await;
+            let mut status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+            if leading == "master" {
+                status["podIP"] = json!(format!("10.1.0.{}", number + 1)); // each server of a cache is asked by itself
+            }
+            self.play("Pod", namespace, &pod, status).await;
         }
     }
 
@@ -376,6 +375,8 @@ pub struct Fake {
     pub silent: Mutex<Option<Silent>>,
     /// What the copies agree on, as Patroni keeps it.
     pub agreed: Mutex<Value>,
+    /// What servers of caches were given last.
+    pub brought: Mutex<Option<Live>>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
     /// The certificate that every copy shows, DER; nobody can look while there is none.
@@ -468,6 +469,16 @@ impl Probes for Fake {
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn bring<'a>(&'a self, _: &'a Cache, wanted: &'a Live) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
+        Box::pin(async {
+            let answer = Fake::answer(self, Vec::new());
+            if answer.is_ok() {
+                *self.brought.lock().unwrap() = Some(wanted.clone());
+            }
+            answer
+        })
     }
 
     fn replicas<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {

@@ -7,9 +7,9 @@ set -uo pipefail
 for host in $(hosts); do
   [[ "$host" != "$me" && "$(role_of "$host")" == slave ]] || continue
   # What is written from here on would be lost: writers wait, and find the new master when this server stops.
-  timeout 2 valkey-cli client pause 10000 write >/dev/null
+  at_server 127.0.0.1 client pause 10000 write >/dev/null
   # Our own sentinel is stopping too: ask another.
-  timeout 2 valkey-cli -h "$host" -p 26379 sentinel failover hz 2>&1 | grep -q '^OK' || continue
+  at_sentinel "$host" sentinel failover hz 2>&1 | grep -q '^OK' || continue
   # Until the sentinels agree; they tell this server itself only later. Never a second failover on top of the first.
   for ((i = 0; i < 40; i++)); do
     [[ "$(agreed_master)" != "$me" ]] && break
@@ -17,5 +17,5 @@ for host in $(hosts); do
   done
   exit 0
 done
-timeout 2 valkey-cli client unpause >/dev/null
+at_server 127.0.0.1 client unpause >/dev/null
 exit 0

@@ -24,25 +24,38 @@ first_master() {
   echo "$master"
 }
 
+# What is not the sentinel's own memory, and may be another since it last ran. Written anew each time.
+settings() {
+  cat /etc/hz/sentinel.conf
+  ports_of 26379
+  echo "requirepass $REDISCLI_AUTH"
+  echo "sentinel sentinel-pass $REDISCLI_AUTH"
+  echo "sentinel announce-ip $me"
+}
+
+credentials() {
+  echo "sentinel auth-user hz $system"
+  echo "sentinel auth-pass hz $REDISCLI_AUTH"
+}
+
 umask 077
 [[ -e "$anew" ]] && rm -f "$conf" "$anew"
 if grep -q '^sentinel monitor hz ' "$conf" 2>/dev/null; then
   say "taking up what $conf remembers"
-  # The password may be another since.
-  sed -i -e "s|^sentinel auth-pass hz .*|sentinel auth-pass hz $REDISCLI_AUTH|" \
-    -e "s|^requirepass .*|requirepass \"$REDISCLI_AUTH\"|" \
-    -e "s|^sentinel sentinel-pass .*|sentinel sentinel-pass $REDISCLI_AUTH|" \
-    -e "s|^sentinel monitor hz \([^ ]*\) 6379 .*|sentinel monitor hz \1 6379 $quorum|" "$conf"
+  remembered=$(grep -vE '^(port|bind|dir|tls-[a-z-]+|requirepass|user default|sentinel (sentinel-pass|announce-ip|announce-port|auth-user|auth-pass|resolve-hostnames|announce-hostnames)) ' "$conf" |
+    sed -e "s|^sentinel monitor hz \([^ ]*\) 6379 .*|sentinel monitor hz \1 6379 $quorum|")
+  {
+    settings
+    echo "$remembered"
+    credentials
+  } >"$conf"
 else
   master=$(first_master)
   say "first start; the master is $master"
   {
-    cat /etc/hz/sentinel.conf
-    echo "requirepass $REDISCLI_AUTH"
-    echo "sentinel sentinel-pass $REDISCLI_AUTH"
-    echo "sentinel announce-ip $me"
+    settings
     echo "sentinel monitor hz $master 6379 $quorum"
-    echo "sentinel auth-pass hz $REDISCLI_AUTH"
+    credentials
     echo "sentinel down-after-milliseconds hz $DOWN_AFTER_MS"
     echo "sentinel failover-timeout hz 15000"
     echo "sentinel parallel-syncs hz 1"
@@ -63,9 +76,9 @@ follow_the_others() {
   astray_since=${astray_since:-$SECONDS}
   ((SECONDS - astray_since >= 20)) || return
   say "following $most like the others, and no longer $mine"
-  [[ "$most" == "$me" ]] || timeout 5 valkey-cli replicaof "$most" 6379
+  [[ "$most" == "$me" ]] || PATIENCE=5 at_server 127.0.0.1 replicaof "$most" 6379
   touch "$anew"
-  kill -TERM $$ # the sentinel, by now
+  kill -TERM $$
 }
 
 keep_right() {
@@ -89,5 +102,43 @@ keep_right() {
   done
 }
 
+# A sentinel reads its certificate only as it starts, so it is started again for a renewed one: alone, while the server
+# beside it goes on. Others do not take it for lost within that moment.
+renewed=/run/hz/renewed
+renew() {
+  local last="$1" now
+  while sleep 10; do
+    now=$(seal)
+    [[ "$now" != "$last" ]] || continue
+    last="$now"
+    # Not all sentinels at once.
+    sleep $((${POD_NAME##*-} * 15))
+    touch "$renewed"
+    kill -TERM "$(<"$running")"
+  done
+}
+
+running=/run/hz/sentinel.pid
+rm -f "$renewed"
+leave() {
+  rm -f "$renewed"
+  kill -TERM "$sentinel" 2>/dev/null
+}
+sentinel=""
+trap leave TERM INT
+
 keep_right &
-exec valkey-sentinel "$conf"
+[[ "$TLS" != Required ]] || renew "$(seal)" &
+while :; do
+  valkey-sentinel "$conf" &
+  sentinel=$!
+  echo "$sentinel" >"$running"
+  # A signal ends the wait, and not the sentinel.
+  while kill -0 "$sentinel" 2>/dev/null; do
+    wait "$sentinel"
+    code=$?
+  done
+  [[ -e "$renewed" ]] || exit "$code"
+  rm -f "$renewed"
+  say "starting again with the renewed certificate"
+done

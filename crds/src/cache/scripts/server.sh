@@ -19,7 +19,7 @@ hand_over() {
   for host in $(hosts); do
     [[ "$host" != "$me" && "$(role_of "$host")" == slave ]] || continue
     say "was the master and $host has the data: asking for a failover"
-    if timeout 2 valkey-cli -h "$host" -p 26379 sentinel failover hz 2>&1 | grep -q '^OK'; then
+    if at_sentinel "$host" sentinel failover hz 2>&1 | grep -q '^OK'; then
       for ((i = 0; i < 40; i++)); do
         [[ "$(agreed_master)" != "$me" ]] && return
         sleep 0.5
@@ -37,13 +37,33 @@ if [[ "$master" == "$me" ]]; then
   master=$(wait_for_a_master)
 fi
 
+# A renewed certificate is taken up while the server runs.
+renew() {
+  local last="$1" now files
+  files=(tls-cert-file "$certificate/tls.crt" tls-key-file "$certificate/tls.key" tls-ca-cert-file "$certificate/ca.crt")
+  while sleep 10; do
+    now=$(seal)
+    [[ "$now" != "$last" ]] || continue
+    if [[ "$(at_server 127.0.0.1 config set "${files[@]}" 2>&1)" == OK ]]; then
+      last="$now"
+      say "took up the renewed certificate"
+    else
+      say "the renewed certificate was not taken; trying again"
+    fi
+  done
+}
+
 umask 077
 {
-  cat /etc/hz/server.conf
-  echo "requirepass $REDISCLI_AUTH"
+  cat /etc/hz/server.conf /etc/hz/live.conf
+  ports_of 6379
+  # Users as they are now; what changes later is given to the running server.
+  echo "aclfile /etc/hz-system/users.acl"
+  echo "primaryuser $system"
   echo "primaryauth $REDISCLI_AUTH"
   echo "replica-announce-ip $me"
   [[ "$master" == "$me" ]] || echo "replicaof $master 6379"
 } >/run/hz/server.conf
+[[ "$TLS" != Required ]] || renew "$(seal)" &
 say "starting; the master is $master"
 exec valkey-server /run/hz/server.conf

@@ -11,6 +11,9 @@ use crate::printer::Printer;
 /// Options of valkey-cli with which it reads standard input besides a command.
 const READS_INPUT: [&str; 3] = ["-x", "-X", "--pipe"];
 
+/// valkey-cli in the pod, with what it needs to be let in.
+const CLIENT: &str = "/etc/hz/cli.sh";
+
 /// Arguments of `hzctl cache connect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,7 +38,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         container: CACHE.container,
         program: "valkey-cli",
         command: command(how, &args.command),
-        // It is in the container's environment already.
+        // It is in the pod already.
         secret: None,
     };
     if how.shell {
@@ -57,11 +60,11 @@ struct How {
 fn command(how: How, given: &[String]) -> Vec<String> {
     let mut words: Vec<&str> = match how {
         How { shell: true, .. } => {
-            vec!["env", "VALKEYCLI_HISTFILE=/dev/null", "REDISCLI_HISTFILE=/dev/null", "valkey-cli"]
+            vec!["env", "VALKEYCLI_HISTFILE=/dev/null", "REDISCLI_HISTFILE=/dev/null", "bash", CLIENT]
         }
         // An error that the server answers is a failure of the command.
-        How { seen: true, .. } => vec!["valkey-cli", "-e", "--no-raw"],
-        How { .. } => vec!["valkey-cli", "-e"],
+        How { seen: true, .. } => vec!["bash", CLIENT, "-e", "--no-raw"],
+        How { .. } => vec!["bash", CLIENT, "-e"],
     };
     words.extend(given.iter().map(String::as_str));
     words.into_iter().map(str::to_owned).collect()
@@ -84,8 +87,8 @@ mod tests {
     #[test]
     fn a_command_is_run_as_it_was_given() {
         let plain = How { shell: false, seen: false };
-        assert_eq!(command(plain, &words("GET key")), words("valkey-cli -e GET key"));
-        assert_eq!(command(How { seen: true, ..plain }, &words("GET key")), words("valkey-cli -e --no-raw GET key"));
+        assert_eq!(command(plain, &words("GET key")), words("bash /etc/hz/cli.sh -e GET key"));
+        assert_eq!(command(How { seen: true, ..plain }, &words("GET key")), words("bash /etc/hz/cli.sh -e --no-raw GET key"));
         assert!(command(How { shell: true, seen: true }, &[]).contains(&"VALKEYCLI_HISTFILE=/dev/null".to_owned()));
     }
 
