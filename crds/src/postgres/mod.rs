@@ -2,8 +2,10 @@
 
 pub mod change;
 mod desired;
+pub mod exporter;
 pub mod parameters;
 pub mod patroni;
+pub mod room;
 mod sql;
 mod status;
 mod types;
@@ -53,6 +55,8 @@ pub struct Observed {
     pub operation: Option<String>,
     /// How its backups are; nothing if no plan is for it.
     pub backups: Option<BackupsSeen>,
+    /// What the copies say of the room on their volumes.
+    pub rooms: Vec<room::Asked>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
 }
@@ -111,7 +115,7 @@ pub fn database_secret(instance: &str, database: &str) -> String {
 /// Passwords this instance needs. The operator keeps those that exist and makes those that do not.
 pub fn slots(instance: &PostgresInstance) -> Vec<Slot> {
     let name = instance.name_any();
-    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY].map(|key| Slot::new(system_secret(&name), key));
+    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY, exporter::KEY].map(|key| Slot::new(system_secret(&name), key));
     let databases = instance.spec.databases.iter().map(|database| owner_slot(&name, database));
     system.into_iter().chain(databases).collect()
 }

@@ -2,7 +2,7 @@
 
 use kube::core::ResourceExt;
 
-use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, owner_slot, system_secret};
+use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, exporter, owner_slot, system_secret};
 use crate::shared::digest;
 use crate::{Slot, Unfit};
 
@@ -53,6 +53,7 @@ pub fn provision(instance: &PostgresInstance, inputs: &Inputs) -> Result<Provisi
         sql: format!("GRANT CONNECT ON DATABASE postgres TO {}", identifier(REWIND)),
         what: "let Patroni rewind".into(),
     });
+    statements.extend(exporter::statements(instance, inputs)?);
     for database in &instance.spec.databases {
         statements.extend(database_statements(database, inputs.passwords.get(&owner_slot(&name, database))?));
     }
@@ -99,11 +100,11 @@ fn database_statements(database: &Database, password: &str) -> Vec<Statement> {
 }
 
 /// A name, quoted.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text, quoted. With `standard_conforming_strings`, which is on, only quotes need doubling.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

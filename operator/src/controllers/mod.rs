@@ -11,6 +11,7 @@ pub mod observe;
 pub mod operation;
 pub mod postgres;
 pub mod restore;
+mod room;
 pub mod service;
 mod settings;
 pub mod store;

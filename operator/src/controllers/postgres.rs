@@ -18,7 +18,7 @@ use kube::api::ListParams;
 use super::cache::patiently;
 use super::observe::pods;
 use super::upkeep::{self, Looked};
-use super::{Context, backup_plan, copies, hands, next_look, operation, outcome, settings, told};
+use super::{Context, backup_plan, copies, hands, next_look, operation, outcome, room, settings, told};
 use crate::engine::Error;
 use crate::engine::apply::api;
 use crate::engine::kinds::named;
@@ -47,6 +47,7 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let backups = backup_plan::seen(&ctx, &namespace, &name);
     let mut observed = Observed { outcome, pods, operation, backups, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
+        observed.rooms = room::ask(&namespace, &name, &observed.pods, &ctx).await;
         ask(&instance, &inputs, &mut observed, still, &ctx).await;
         if !still {
             keep_up(&instance, &inputs, &target, &mut observed, &ctx).await?;

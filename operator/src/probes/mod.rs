@@ -5,6 +5,7 @@
 mod backups;
 mod patroni;
 mod postgres;
+mod room;
 mod store;
 mod valkey;
 
@@ -15,6 +16,7 @@ use hz_crds::Timestamp;
 use hz_crds::backup::Archiver;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
+use hz_crds::postgres::room::Room;
 
 /// A database server and who we are there.
 #[derive(Clone)]
@@ -150,6 +152,9 @@ pub trait Probes: Send + Sync + 'static {
     /// Does one step towards what was agreed on.
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// The room on the volume of the copy at this address.
+    fn room(&self, address: IpAddr) -> BoxFuture<'_, Result<Room, Silent>>;
+
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
 
@@ -206,6 +211,10 @@ impl Probes for OverTcp {
 
     fn take<'a>(&'a self, target: &'a Rest, step: &'a Step) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(patroni::take(target, step))
+    }
+
+    fn room(&self, address: IpAddr) -> BoxFuture<'_, Result<Room, Silent>> {
+        Box::pin(room::look(address))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

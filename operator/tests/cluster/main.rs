@@ -24,6 +24,7 @@ mod operations;
 mod process;
 mod rules;
 mod rules_of_backups;
+mod runbooks;
 mod silence;
 mod told;
 mod torn;

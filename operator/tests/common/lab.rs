@@ -9,6 +9,7 @@ use hz_crds::Timestamp;
 use hz_crds::backup::Archiver;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
+use hz_crds::postgres::room::Room;
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
@@ -376,6 +377,8 @@ pub struct Fake {
     pub silent: Mutex<Option<Silent>>,
     /// What the copies agree on, as Patroni keeps it.
     pub agreed: Mutex<Value>,
+    /// Room on every copy's volume; half of it is free if nobody says otherwise.
+    pub room: Mutex<Option<Room>>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
@@ -445,6 +448,11 @@ impl Probes for Fake {
 
     fn ping<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { Fake::answer(self, ()) })
+    }
+
+    fn room(&self, _: std::net::IpAddr) -> BoxFuture<'_, Result<Room, Silent>> {
+        let room = self.room.lock().unwrap().unwrap_or(Room { size: 20 << 30, free: 10 << 30 });
+        Box::pin(async move { Ok(room) })
     }
 
     fn replicas<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
