@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod quantity;
 pub mod rbac;
 pub mod reference;
+pub mod runbooks;
 pub mod service;
 pub mod shared;
 pub mod store;

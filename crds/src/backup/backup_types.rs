@@ -34,7 +34,13 @@ use crate::shared::unobserved;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[cfg_attr(test, kube(cel))]
-#[x_kube(validation = ("self == oldSelf", "a backup cannot become another: make a new one"))]
+#[x_kube(
+    validation = (
+        "self.plan == oldSelf.plan && self.type == oldSelf.type",
+        "a backup cannot become another: only cancel may change; make a new one"
+    ),
+    validation = ("!oldSelf.cancel || self.cancel", "what was cancelled stays cancelled; make a new backup")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSpec {
     /// The BackupPlan, in the same namespace.
@@ -44,6 +50,10 @@ pub struct BackupSpec {
     /// How much is copied.
     #[serde(default, rename = "type")]
     pub type_: BackupType,
+
+    /// Stop it: no Job is begun, and one that is at work is stopped. A backup that was complete by then stays so.
+    #[serde(default)]
+    pub cancel: bool,
 }
 
 /// How much a backup copies.

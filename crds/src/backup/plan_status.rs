@@ -229,7 +229,12 @@ pub fn backup_status(
     let said = |text: &Option<String>| -> serde_json::Value {
         text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     };
+    let began = before.start_time.is_some() || !matches!(job, JobSeen::Missing);
     let (phase, mut message, report) = match (outcome, job) {
+        // What had ended before anybody stopped it ended as it did.
+        (_, JobSeen::Missing | JobSeen::Running(_)) if backup.spec.cancel => {
+            (Phase::Cancelled, cancelled(began).to_owned(), None)
+        }
         (Outcome::Unfit(unfit), _) if unfit.may_pass() => (Phase::Pending, unfit.to_string(), None),
         (Outcome::Unfit(unfit), _) => (Phase::Failed, unfit.to_string(), None),
         (Outcome::Failed(act), _) => (Phase::Pending, act.clone(), None),
@@ -250,6 +255,7 @@ pub fn backup_status(
     let verdict = match phase {
         Phase::Succeeded => Verdict::yes("Complete", message.clone()),
         Phase::Failed => Verdict::no("Failed", message.clone()),
+        Phase::Cancelled => Verdict::no("Cancelled", message.clone()),
         _ => Verdict::no("AtWork", message.clone()),
     };
     let report = report.unwrap_or_default();
@@ -272,6 +278,16 @@ pub fn backup_status(
         stored_bytes: stored,
         stored: size.zip(stored).map(|(size, stored)| format!("{} of {}", amount(stored), amount(size))),
         instance: instance.cloned().or(before.instance),
+    }
+}
+
+fn cancelled(began: bool) -> &'static str {
+    match began {
+        true => {
+            "cancelled, and its Job is stopped; what it had put into the store is no backup: the next one goes on from it or \
+             removes it"
+        }
+        false => "cancelled before it began; nothing was done",
     }
 }
 

@@ -139,11 +139,16 @@ pub fn restore_status(restore: &Restore, seen: &Seen, now: Timestamp) -> Restore
         return before;
     }
     let created = restore.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    let (phase, mut message) = stands(restore, seen, created, now);
+    let (phase, mut message) = match stands(restore, seen, created, now) {
+        // One that answers already was restored, and one that could never be was not cancelled.
+        (phase, _) if restore.spec.cancel && !phase.is_final() => (Phase::Cancelled, cancelled(restore, seen)),
+        stands => stands,
+    };
     message.truncate(message.floor_char_boundary(2048));
     let generation = restore.metadata.generation.unwrap_or_else(unobserved);
     let verdict = match phase {
         Phase::Succeeded => Verdict::yes("Restored", message.clone()),
+        Phase::Cancelled => Verdict::no("Cancelled", message.clone()),
         Phase::Failed if is_late(restore, created, now) => Verdict::no("DeadlineExceeded", message.clone()),
         Phase::Failed => Verdict::no("Failed", message.clone()),
         _ => Verdict::no("AtWork", message.clone()),
@@ -158,6 +163,19 @@ pub fn restore_status(restore: &Restore, seen: &Seen, now: Timestamp) -> Restore
         completion_time: phase.is_final().then(|| second(now)),
         recovered_to: seen.recovered_to.flatten().filter(|_| done).map(second),
         recovery_seconds: done.then(|| now.duration_since(created).as_secs()),
+    }
+}
+
+/// What a restore that is cancelled leaves.
+fn cancelled(restore: &Restore, seen: &Seen) -> String {
+    let name = &restore.spec.instance;
+    match (&seen.instance, restore.spec.sealed) {
+        (None, _) => format!("cancelled before the PostgresInstance {name} was made; nothing was done"),
+        (Some(_), true) => format!("cancelled; the PostgresInstance {name} goes when this Restore is deleted"),
+        (Some(_), false) => format!(
+            "cancelled; the PostgresInstance {name} was made and stays, with its volumes and Secrets: it may still become \
+             Ready by itself, and if nobody needs it, delete it"
+        ),
     }
 }
 

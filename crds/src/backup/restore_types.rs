@@ -32,7 +32,11 @@ use crate::shared::unobserved;
 )]
 #[cfg_attr(test, kube(cel))]
 #[x_kube(
-    validation = ("self == oldSelf", "a restore cannot become another: make a new one"),
+    validation = (
+        "self.plan == oldSelf.plan && self.instance == oldSelf.instance && self.sealed == oldSelf.sealed && self.deadlineSeconds == oldSelf.deadlineSeconds && has(self.targetTime) == has(oldSelf.targetTime) && (!has(self.targetTime) || self.targetTime == oldSelf.targetTime) && has(self.backup) == has(oldSelf.backup) && (!has(self.backup) || self.backup == oldSelf.backup) && has(self.instances) == has(oldSelf.instances) && (!has(self.instances) || self.instances == oldSelf.instances) && has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size)",
+        "a restore cannot become another: only cancel may change; make a new one"
+    ),
+    validation = ("!oldSelf.cancel || self.cancel", "what was cancelled stays cancelled; make a new restore"),
     validation = ("!(has(self.backup) && has(self.targetTime))", "take one of backup and targetTime, or neither for the last state")
 )]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +77,11 @@ pub struct RestoreSpec {
     #[serde(default = "a_day")]
     #[schemars(range(min = 60, max = 604_800))]
     pub deadline_seconds: i32,
+
+    /// Begin nothing further. An instance that was made by then stays, and the message names it; one that answers already was
+    /// restored all the same.
+    #[serde(default)]
+    pub cancel: bool,
 }
 
 /// What the platform says of a restore.

@@ -64,7 +64,7 @@ fn held(plan: &Plan, secret: &str, key: &str) -> String {
 }
 
 fn backup(name: &str, created: &str, phase: Phase, label: &str) -> Backup {
-    let mut backup = Backup::new(name, BackupSpec { plan: "nightly".into(), type_: BackupType::Full });
+    let mut backup = Backup::new(name, BackupSpec { plan: "nightly".into(), type_: BackupType::Full, cancel: false });
     backup.metadata.namespace = Some("hospital-st-anna".into());
     let created: Timestamp = created.parse().unwrap();
     backup.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
@@ -392,4 +392,57 @@ fn a_restore_is_done_when_the_new_instance_answers() {
     let name_taken = Unfit::refused("spec.instance", "records", "is there", "take another");
     let refused = Seen { outcome: Outcome::Unfit(name_taken), ..Seen::default() };
     assert_eq!(restore_status(&asked, &refused, at("12:00:01")).phase, Some(Phase::Failed));
+}
+
+#[test]
+fn a_backup_that_is_cancelled_says_what_it_leaves_and_one_that_was_complete_stays_so() {
+    let mut backup = backup("a", "2026-07-01T12:00:00Z", Phase::Running, "");
+    backup.spec.cancel = true;
+    let now = at("12:02:00");
+    backup.status = None;
+    let early = backup_status(&backup, &Outcome::Applied, &JobSeen::Missing, None, now);
+    assert_eq!(early.phase, Some(Phase::Cancelled));
+    assert_eq!(early.message.as_deref(), Some("cancelled before it began; nothing was done"));
+    let at_work = backup_status(&backup, &Outcome::Applied, &JobSeen::Running(None), None, now);
+    assert!(at_work.message.as_deref().unwrap().contains("is no backup"), "{at_work:?}");
+    assert_eq!((at_work.conditions[0].reason.as_str(), at_work.conditions[0].status.as_str()), ("Cancelled", "False"));
+    assert_eq!(at_work.completion_time.as_deref(), Some("2026-07-01T12:02:00Z"));
+    let said = json!({ "label": "20260701-120000F", "stop": 1_782_907_260 }).to_string();
+    let done = backup_status(&backup, &Outcome::Applied, &JobSeen::Succeeded(Some(said)), None, now);
+    assert_eq!(done.phase, Some(Phase::Succeeded));
+    // A plan that is gone keeps nobody from stopping.
+    let unfit = Outcome::Unfit(Unfit::waiting("spec.plan", "a BackupPlan nightly"));
+    assert_eq!(backup_status(&backup, &unfit, &JobSeen::Missing, None, now).phase, Some(Phase::Cancelled));
+}
+
+#[test]
+fn a_cancelled_backup_is_no_failed_one_to_its_plan() {
+    let observed = Observed {
+        backups: vec![
+            complete("today", "2026-07-01T01:00:00Z"),
+            self::backup("stopped", "2026-07-01T11:00:00Z", Phase::Cancelled, ""),
+        ],
+        archiver: Some(Archiver { last: Some(at("11:58:00")), failed: None, waiting: 0 }),
+        instance: true,
+        ..Observed::default()
+    };
+    assert_eq!(healthy(&observed, at("12:00:00")).1, "Recent");
+}
+
+#[test]
+fn a_restore_that_is_cancelled_names_what_it_leaves() {
+    let spec = |sealed: bool| json!({ "plan": "nightly", "instance": "records-back", "cancel": true, "sealed": sealed });
+    let mut asked = restore(spec(false));
+    let nothing = restore_status(&asked, &restore::Seen::default(), at("12:00:30"));
+    assert_eq!(nothing.phase, Some(Phase::Cancelled));
+    assert!(nothing.message.as_deref().unwrap().ends_with("was made; nothing was done"), "{nothing:?}");
+    let new = new_instance(json!({ "plan": "nightly", "instance": "records-back" })).unwrap();
+    let made = restore::Seen { instance: Some(new), ..restore::Seen::default() };
+    let left = restore_status(&asked, &made, at("12:00:30"));
+    assert!(left.message.as_deref().unwrap().contains("records-back was made and stays"), "{left:?}");
+    assert_eq!(left.conditions[0].reason, "Cancelled");
+    asked.status = Some(left.clone());
+    assert_eq!(restore_status(&asked, &made, at("12:09:00")), left, "how it ended does not change");
+    let sealed = restore_status(&restore(spec(true)), &made, at("12:00:30"));
+    assert!(sealed.message.as_deref().unwrap().contains("goes when this Restore is deleted"), "{sealed:?}");
 }

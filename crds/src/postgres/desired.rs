@@ -12,8 +12,8 @@ use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
-    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, pooler, slots,
-    system_secret, tls, users,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters, patroni,
+    pooler, slots, system_secret, tls, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -135,7 +135,7 @@ impl Server<'_> {
     fn system_secret(&self, inputs: &Inputs) -> Result<DynamicObject, Unfit> {
         let secret = system_secret(self.name);
         let mut data = BTreeMap::new();
-        for key in [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY] {
+        for key in [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY, exporter::KEY] {
             let password = inputs.passwords.get(&crate::Slot::new(secret.as_str(), key))?;
             data.insert(key, ByteString(password.into()));
         }
@@ -240,8 +240,10 @@ impl Server<'_> {
         if self.spec.pooler.is_some() {
             doors.push(network::from(vec![pooler::pooler_pods(self.name)], network::tcp([PORT])));
         }
+        doors.push(network::from(vec![network::operator(platform)], network::tcp([exporter::PORT])));
         if !self.spec.sealed {
             doors.insert(0, network::from(vec![bound], network::tcp([PORT])));
+            doors.push(exporter::door());
         }
         network::wall(
             self.name,
@@ -259,6 +261,7 @@ impl Server<'_> {
             json!({ "data": {
                 "patroni.yml": file,
                 "take_over.py": patroni::TAKE_OVER,
+                exporter::FILE: exporter::SERVE,
                 "pgbackrest.sh": backup::ARCHIVE,
                 "server.sh": backup::SERVE,
                 "restore.py": self.spec.restore_from.as_ref().map(|_| backup::RESTORE),
@@ -298,7 +301,7 @@ impl Server<'_> {
         if let Some(from) = &self.spec.restore_from {
             labels.insert(backup::SOURCE.into(), from.plan.clone());
         }
-        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes()]);
+        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes(), exporter::SERVE.as_bytes()]);
         let container = "kubectl.kubernetes.io/default-container";
         json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16], container: "postgres" } })
     }
@@ -315,7 +318,11 @@ impl Server<'_> {
             "terminationGracePeriodSeconds": 120,
             "affinity": pod::apart(&self.selector(), &platform.spread_over),
             "tolerations": pod::steadfast(),
-            "containers": [self.container(platform), self.backups(platform)],
+            "containers": [
+                self.container(platform),
+                self.backups(platform),
+                exporter::container(self.name, platform),
+            ],
             "volumes": without_nulls(json!([
                 { "name": "configuration", "configMap": { "name": self.configuration_name() } },
                 // There whenever a plan for backups is, without a restart.

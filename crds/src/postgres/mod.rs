@@ -2,10 +2,12 @@
 
 pub mod change;
 mod desired;
+pub mod exporter;
 mod grants;
 pub mod parameters;
 pub mod patroni;
 pub mod pooler;
+pub mod room;
 mod scram;
 mod sql;
 mod status;
@@ -80,6 +82,8 @@ pub struct Observed {
     pub operation: Option<String>,
     /// How its backups are; nothing if no plan is for it.
     pub backups: Option<BackupsSeen>,
+    /// What the copies say of the room on their volumes.
+    pub rooms: Vec<room::Asked>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
     pub provisioned: Provisioned,
     /// The same of [`grants`].
@@ -146,7 +150,7 @@ pub fn database_secret(instance: &str, database: &str) -> String {
 /// Passwords this instance needs. The operator keeps those that exist and makes those that do not.
 pub fn slots(instance: &PostgresInstance) -> Vec<Slot> {
     let name = instance.name_any();
-    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY].map(|key| Slot::new(system_secret(&name), key));
+    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY, exporter::KEY].map(|key| Slot::new(system_secret(&name), key));
     let databases = instance.spec.databases.iter().map(|database| owner_slot(&name, database));
     let users = instance.spec.users.iter().filter_map(|user| users::user_slot(&name, user));
     let rest = pooler::pooler_slots(instance).into_iter().chain(users::turn_slot(instance));

@@ -2,7 +2,9 @@
 
 use kube::core::ResourceExt;
 
-use super::{Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, owner_slot, pooler, scram, system_secret};
+use super::{
+    Database, Inputs, PostgresInstance, REWIND, SUPERUSER_KEY, exporter, owner_slot, pooler, scram, system_secret,
+};
 use crate::shared::digest;
 use crate::{Slot, Unfit};
 
@@ -53,6 +55,7 @@ pub fn provision(instance: &PostgresInstance, inputs: &Inputs) -> Result<Provisi
         sql: format!("GRANT CONNECT ON DATABASE postgres TO {}", identifier(REWIND)),
         what: "let Patroni rewind".into(),
     });
+    statements.extend(exporter::statements(instance, inputs)?);
     for database in &instance.spec.databases {
         let password = inputs.passwords.get(&owner_slot(&name, database))?;
         statements.extend(database_statements(database, &scram::verifier(secret, &database.name, password)));

@@ -8,7 +8,7 @@ use super::tls::ENCRYPTED;
 use super::users::{PROVISIONED, turning};
 use super::{
     CONFIGURED, DatabaseStatus, Observed, PostgresInstance, PostgresInstanceStatus, Provisioned, Synchronous,
-    database_secret,
+    database_secret, room,
 };
 use crate::backup::HEALTHY;
 use crate::conditions::{Conditions, Verdict};
@@ -52,6 +52,10 @@ pub fn status(
         None => conditions.without(POOLED),
     };
     let name = instance.name_any();
+    let conditions = match room::verdict(&name, &observed.rooms) {
+        Some(verdict) => conditions.with(room::STORAGE_HEALTHY, verdict),
+        None => conditions,
+    };
     let namespace = instance.namespace().unwrap_or_default();
     let endpoint = |service: &str| Some(format!("{}:5432", platform.host(service, &namespace)));
     let mut members: Vec<Member> = observed.pods.iter().map(Member::from).collect();

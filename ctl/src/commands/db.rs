@@ -8,6 +8,7 @@ use crate::printer::Printer;
 
 mod backup;
 mod backups;
+mod cancel;
 mod connect;
 mod drill;
 mod drills;
@@ -46,6 +47,8 @@ enum Command {
     Backups(backups::Args),
     /// Make a new database server from backups: the last state, a moment, or one backup
     Restore(restore::Args),
+    /// Stop a backup or a restore that is under way
+    Cancel(cancel::Args),
     /// Prove now that a database server can be restored: restore it beside itself, ask it questions, remove it again
     Drill(drill::Args),
     /// List restore drills: what they proved, how long it took, what was lost
@@ -66,6 +69,7 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Command::Backup(args) => backup::run(args, printer).await,
         Command::Backups(args) => backups::run(args, printer).await,
         Command::Restore(args) => restore::run(args, printer).await,
+        Command::Cancel(args) => cancel::run(args, printer).await,
         Command::Drill(args) => drill::run(args, printer).await,
         Command::Drills(args) => drills::run(args, printer).await,
     }

@@ -14,6 +14,7 @@ pub mod confirm;
 pub mod data;
 pub mod db;
 pub mod docs;
+pub mod explain;
 pub mod follow;
 pub mod init;
 pub mod kubeconfig;
@@ -48,6 +49,8 @@ pub enum Command {
     /// See, follow and cancel what was asked of databases and caches
     #[command(visible_alias = "op")]
     Operation(operation::Args),
+    /// Tell what a condition means and what to do, by the id in its message
+    Explain(explain::Args),
     /// Print or store the kubeconfig of a cluster
     Kubeconfig(kubeconfig::Args),
     /// Take a cluster off its hosts again
@@ -82,6 +85,7 @@ impl Command {
             Command::Db(args) => db::run(args, printer).await,
             Command::Cache(args) => cache::run(args, printer).await,
             Command::Operation(args) => operation::run(args, printer).await,
+            Command::Explain(args) => explain::run(args, printer).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, printer).await,
             Command::Reset(args) => reset::run(args, printer).await,
             Command::Bundle(args) => bundle::run(args, printer).await,

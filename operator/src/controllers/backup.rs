@@ -7,10 +7,12 @@ use hz_crds::conditions;
 use hz_crds::operation::Phase;
 use hz_crds::{Outcome, Timestamp, Unfit};
 use kube::ResourceExt;
+use kube::api::DeleteParams;
 use serde_json::Value;
 
 use super::{Context, observe, outcome};
 use crate::engine::Error;
+use crate::engine::apply::api;
 use crate::engine::kinds::named;
 use crate::engine::run::{Next, find, in_namespace};
 
@@ -20,11 +22,17 @@ pub async fn reconcile(backup: Arc<Backup>, ctx: Arc<Context>) -> Result<Next, E
         return Ok(Next::OnChange);
     }
     let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
-    let seen = job_seen(&ctx, &namespace, &name);
+    let mut seen = job_seen(&ctx, &namespace, &name);
     let plan = find(&ctx.plans, Some(&namespace), &backup.spec.plan);
     let instance = plan.as_ref().and_then(|plan| find(&ctx.databases, Some(&namespace), &plan.spec.instance));
     let began = seen != JobSeen::Missing;
+    // Before it is told: what is told as stopped has been. A Job that was made a moment ago is not seen yet.
+    let stoppable = matches!(seen, JobSeen::Missing | JobSeen::Running(_));
+    if backup.spec.cancel && stoppable && stop(&ctx, &namespace, &name).await? {
+        seen = JobSeen::Running(None);
+    }
     let (outcome, said) = match may_begin(&backup, plan.as_ref(), began, &namespace, &ctx) {
+        Ok(_) if backup.spec.cancel => (Outcome::Applied, None),
         Ok(plan) => outcome(ctx.engine.apply(job(&backup, plan, &ctx.platform.get())).await)?,
         Err(unfit) => (Outcome::Unfit(unfit), None),
     };
@@ -67,6 +75,19 @@ fn may_begin<'a>(
     match ahead {
         Some(other) => Err(Unfit::waiting("spec.plan", format!("the backup {} to end", other.name_any()))),
         None => Ok(plan),
+    }
+}
+
+/// Has a Job stop, if there is one: with it goes its pod, and pgBackRest leaves the store as it is when it is told to end.
+async fn stop(ctx: &Context, namespace: &str, name: &str) -> Result<bool, Error> {
+    let jobs = api(&ctx.engine.client, named("Job"), Some(namespace));
+    match jobs.delete(name, &DeleteParams::background()).await {
+        Ok(_) => {
+            tracing::info!(namespace, name, "a backup is cancelled, and its Job stopped");
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(source) => Err(Error::Delete { kind: "Job", name: name.to_owned(), source: Box::new(source) }),
     }
 }
 

@@ -126,7 +126,7 @@ async fn ask(instance: &PostgresInstance, ctx: &Context) -> Option<Archiver> {
 
 /// Makes the object of a backup that is due. Its name says when that was: twice is once.
 async fn order(plan: &BackupPlan, due: &backup::Due, namespace: &str, name: &str, ctx: &Context) -> Result<(), Error> {
-    let mut backup = Backup::new(&due.name(name), BackupSpec { plan: name.to_owned(), type_: due.type_ });
+    let mut backup = Backup::new(&due.name(name), BackupSpec { plan: name.to_owned(), type_: due.type_, cancel: false });
     backup.metadata.namespace = Some(namespace.to_owned());
     backup.metadata.labels = plan.metadata.labels.clone();
     let api: Api<Backup> = Api::namespaced(ctx.engine.client.clone(), namespace);

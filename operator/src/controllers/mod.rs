@@ -15,6 +15,7 @@ pub mod operation;
 pub mod pooler;
 pub mod postgres;
 pub mod restore;
+mod room;
 pub mod service;
 mod settings;
 pub mod store;

@@ -21,7 +21,7 @@ use super::cache::patiently;
 use super::observe::pods;
 use super::upkeep::{self, Looked};
 use super::{
-    Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, pooler, settings, told, users,
+    Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, pooler, room, settings, told, users,
 };
 use crate::engine::Error;
 use crate::engine::apply::api;
@@ -53,6 +53,7 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let unusable = users::unusable(&inputs);
     let mut observed = Observed { outcome, pods, operation, backups, unusable, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
+        observed.rooms = room::ask(&namespace, &name, &observed.pods, &ctx).await;
         // With the passwords that come next, where new ones are on their way: the server has them before any Secret.
         if let Ok(next) = turned(&instance, &inputs) {
             ask(&instance, &next, &mut observed, still, &ctx).await;

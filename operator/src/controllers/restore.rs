@@ -52,6 +52,18 @@ async fn carry_out(restore: &Restore, namespace: &str, ctx: &Context) -> Result<
         }
         return Ok(follow(there, ctx).await);
     }
+    let api: Api<PostgresInstance> = Api::namespaced(ctx.engine.client.clone(), namespace);
+    if restore.spec.cancel {
+        // Made a moment ago, the watch may not have brought it yet; what is left behind must not be told as nothing.
+        let made = api.get_opt(name).await;
+        let made = made.map_err(|source| Error::Read {
+            kind: "PostgresInstance",
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        let made = made.filter(|there| there.annotations().get(MADE_BY) == restore.uid().as_ref());
+        return Ok(Seen { instance: made, ..Seen::default() });
+    }
     let plan = find(&ctx.plans, Some(namespace), &restore.spec.plan);
     let backups = backup_plan::of_plan(ctx, namespace, &restore.spec.plan);
     let new = match instance(restore, plan.as_ref(), &backups, Timestamp::now()) {
@@ -59,7 +71,6 @@ async fn carry_out(restore: &Restore, namespace: &str, ctx: &Context) -> Result<
         Err(unfit) => return Ok(Seen { outcome: Outcome::Unfit(unfit), ..Seen::default() }),
     };
     hurry(restore, plan.map(|plan| plan.spec.instance), namespace, ctx).await;
-    let api: Api<PostgresInstance> = Api::namespaced(ctx.engine.client.clone(), namespace);
     match api.create(&PostParams::default(), &new).await {
         Ok(made) => {
             tracing::info!(instance = name, "being restored");

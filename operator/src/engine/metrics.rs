@@ -6,6 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::standing::Standing;
+
 /// Upper bounds of the duration buckets, in seconds.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
 
@@ -24,6 +29,7 @@ pub struct Metrics {
     calls: Mutex<BTreeMap<(&'static str, u16), u64>>,
     writes: AtomicU64,
     leading: AtomicBool,
+    standing: Standing,
 }
 
 /// Counters are plain sums: what a panicking thread left behind is still good.
@@ -56,6 +62,16 @@ impl Metrics {
     /// We became the leader, or stopped being it.
     pub fn set_leading(&self, leading: bool) {
         self.leading.store(leading, Ordering::Relaxed);
+    }
+
+    /// An object stands like this now.
+    pub fn stands(&self, uid: &str, kind: &'static str, meta: &ObjectMeta, status: &Value) {
+        self.standing.note(uid, kind, meta, status);
+    }
+
+    /// An object is gone.
+    pub fn gone(&self, uid: &str) {
+        self.standing.forget(uid);
     }
 
     /// Calls to the API server so far, watches included.
@@ -100,6 +116,7 @@ impl Metrics {
         }
         header(&mut page, "hz_operator_leader", "gauge", "1 while this replica leads.");
         let _ = writeln!(page, "hz_operator_leader {}", u8::from(self.leading.load(Ordering::Relaxed)));
+        self.standing.render(&mut page);
         if let Some(bytes) = resident_bytes() {
             header(&mut page, "process_resident_memory_bytes", "gauge", "Resident memory.");
             let _ = writeln!(page, "process_resident_memory_bytes {bytes}");
@@ -108,7 +125,7 @@ impl Metrics {
     }
 }
 
-fn header(page: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn header(page: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

@@ -14,6 +14,7 @@ pub mod owner;
 pub mod report;
 pub mod run;
 pub mod secrets;
+pub mod standing;
 pub mod watches;
 pub mod world;
 
@@ -46,7 +47,7 @@ impl Engine {
     /// Hands that know nothing yet.
     pub fn new(client: Client, world: Arc<World>, metrics: Arc<Metrics>, instance: Option<String>) -> Self {
         Self {
-            reporter: report::Reporter::new(client.clone(), instance),
+            reporter: report::Reporter::new(client.clone(), Arc::clone(&metrics), instance),
             secrets: secrets::Secrets::new(client.clone(), Arc::clone(&world)),
             client,
             world,

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use hz_crds::backup::HEALTHY;
 use hz_crds::conditions::READY;
-use hz_crds::{labels, object::without_nulls};
+use hz_crds::postgres::room::STORAGE_HEALTHY;
+use hz_crds::{labels, object::without_nulls, runbooks};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::object::HasStatus;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -18,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::apply::full_name;
 use super::error::Error;
+use super::metrics::Metrics;
 use super::world::version_in;
 
 /// Longest note an event may carry.
@@ -34,15 +36,16 @@ struct Reported {
 /// The reporting half of the engine.
 pub struct Reporter {
     client: Client,
+    metrics: Arc<Metrics>,
     recorder: Recorder,
     reported: Mutex<HashMap<String, Reported>>,
 }
 
 impl Reporter {
     /// Reports through `client`, in the name of this replica.
-    pub fn new(client: Client, instance: Option<String>) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>, instance: Option<String>) -> Self {
         let reporter = kube::runtime::events::Reporter { controller: "hz.hospital/operator".into(), instance };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, reported: Mutex::default() }
+        Self { recorder: Recorder::new(client.clone(), reporter), client, metrics, reported: Mutex::default() }
     }
 
     /// The object with the newest status we know of: what the watch brought, or what we wrote since.
@@ -80,7 +83,10 @@ impl Reporter {
             Some(status) => without_nulls(serde_json::to_value(status).map_err(shape)?),
             None => Value::Null,
         };
-        let after = without_nulls(serde_json::to_value(status).map_err(shape)?);
+        let mut after = without_nulls(serde_json::to_value(status).map_err(shape)?);
+        // The one place where a message learns of its runbook: what stands has it already, so it costs no write.
+        runbooks::annotate(kind, &mut after);
+        self.metrics.stands(&object.uid().unwrap_or_default(), kind, object.meta(), &after);
         if before == after {
             return Ok(false);
         }
@@ -129,7 +135,9 @@ impl Reporter {
             "message": message, "observedGeneration": object.meta().generation,
             "lastTransitionTime": k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
-        let after = json!({"conditions": [condition]});
+        let mut after = json!({"conditions": [condition]});
+        runbooks::annotate(kind, &mut after);
+        self.metrics.stands(&uid, kind, object.meta(), &after);
         let fresh = self.write(object, kind, &name, &after).await?;
         self.lock().insert(uid, Reported { version: version_in(&fresh.metadata), status: said });
         self.tell(object, &Value::Null, &after).await;
@@ -138,7 +146,7 @@ impl Reporter {
 
     /// Tells of the conditions that somebody has to know of as events when their status or reason turned.
     async fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, before: &Value, after: &Value) {
-        for condition in [READY, HEALTHY] {
+        for condition in [READY, HEALTHY, STORAGE_HEALTHY] {
             self.tell_of(condition, object, before, after).await;
         }
     }
@@ -168,6 +176,7 @@ impl Reporter {
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+        self.metrics.gone(uid);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Reported>> {
@@ -198,6 +207,8 @@ fn is_alarming(now: &Value, was: Option<&Value>) -> bool {
                 | "ArchivingFails"
                 | "ArchivingLags"
                 | "NotAsPlanned"
+                | "NearlyFull"
+                | "Full"
         )
     );
     now["status"] == "False" && (refused || was.is_some_and(|was| was["status"] == "True"))

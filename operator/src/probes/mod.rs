@@ -6,6 +6,7 @@ mod backups;
 mod patroni;
 mod pooler;
 mod postgres;
+mod room;
 mod store;
 mod tls;
 mod valkey;
@@ -20,6 +21,7 @@ use hz_crds::backup::Archiver;
 use hz_crds::cache::Live;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
+use hz_crds::postgres::room::Room;
 
 pub use tls::{Front, Trust};
 pub use wire::connect;
@@ -172,6 +174,9 @@ pub trait Probes: Send + Sync + 'static {
     /// A command on a pooler's console, or one of the simplest queries through a pooler: its rows, as text.
     fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>>;
 
+    /// The room on the volume of the copy at this address.
+    fn room(&self, address: IpAddr) -> BoxFuture<'_, Result<Room, Silent>>;
+
     /// `PING`, to a server that is the master.
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>>;
 
@@ -243,6 +248,10 @@ impl Probes for OverTcp {
 
     fn console<'a>(&'a self, target: &'a Sql, command: &'a str) -> BoxFuture<'a, Result<Vec<Vec<String>>, Silent>> {
         Box::pin(pooler::console(target, command))
+    }
+
+    fn room(&self, address: IpAddr) -> BoxFuture<'_, Result<Room, Silent>> {
+        Box::pin(room::look(address))
     }
 
     fn ping<'a>(&'a self, target: &'a Cache) -> BoxFuture<'a, Result<(), Silent>> {

@@ -165,6 +165,44 @@ async fn a_restore_makes_a_new_instance_and_never_touches_one_that_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_is_stopped_and_says_what_it_leaves() {
+    let lab = Lab::new().await;
+    let running = lab.operator();
+    *running.probes.archiver.lock().unwrap() = archived();
+    lab.open_example().await;
+    key(&lab, &[("access-key-id", "AK"), ("secret-access-key", "SK")]).await;
+    plan(&lab, true).await;
+    let early = object("Restore", "early", &json!({ "plan": "nightly", "instance": "records-back" }));
+    lab.apply(&early).await;
+    lab.until("Restore", Some(HOSPITAL), "early", |restore| restore["status"]["phase"] == "Pending").await;
+    let cancel = |cancel: bool| Patch::Merge(json!({ "spec": { "cancel": cancel } }));
+    let params = PatchParams::default();
+    let restores = lab.of("Restore", Some(HOSPITAL));
+    restores.patch("early", &params, &cancel(true)).await.unwrap();
+    let stopped = lab.until("Restore", Some(HOSPITAL), "early", |it| it["status"]["phase"] == "Cancelled").await;
+    let said = condition(&stopped, "Ready")["message"].as_str().unwrap();
+    assert!(said.contains("nothing was done") && said.ends_with("(hzctl explain HZ-RST-004)"), "{said}");
+    let again = restores.patch("early", &params, &cancel(false)).await.unwrap_err().to_string();
+    assert!(again.contains("stays cancelled"), "{again}");
+
+    let backup = first_backup(&lab).await;
+    lab.until("Job", Some(HOSPITAL), &backup, |_| true).await;
+    lab.of("Backup", Some(HOSPITAL)).patch(&backup, &params, &cancel(true)).await.unwrap();
+    let stopped = lab.until("Backup", Some(HOSPITAL), &backup, |it| it["status"]["phase"] == "Cancelled").await;
+    assert!(stopped["status"]["message"].as_str().unwrap().contains("its Job is stopped"), "{stopped:#}");
+    eventually("the Job goes", || async {
+        // No collector of garbage is here: a Job that waits for its pods to go is on its way.
+        let job = lab.get("Job", Some(HOSPITAL), &backup).await;
+        job.is_none_or(|job| !job["metadata"]["deletionTimestamp"].is_null()).then_some(())
+    })
+    .await;
+    running.at_rest().await;
+    let still = lab.get("Backup", Some(HOSPITAL), &backup).await.unwrap();
+    assert_eq!(still["status"]["phase"], "Cancelled");
+    assert!(lab.get("PostgresInstance", Some(HOSPITAL), "records-back").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_refuse_what_can_never_be() {
     let lab = Lab::new().await;
     let _operator = lab.operator();

@@ -27,6 +27,7 @@ mod process;
 mod rules;
 mod rules_of_backups;
 mod rules_of_caches;
+mod runbooks;
 mod silence;
 mod told;
 mod torn;

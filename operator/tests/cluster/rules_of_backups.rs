@@ -46,6 +46,7 @@ pub fn at_birth() -> Vec<Case> {
 pub fn later() -> Vec<(Value, Case)> {
     let as_it_is = || spec(json!({}));
     let labelled = || json!({"metadata": {"labels": {"ward": "3"}}});
+    let cancelled = |cancel: bool| spec(json!({"cancel": cancel}));
     let disk = |class: &str| spec(json!({"storage": {"storageClass": class}}));
     vec![
         (as_it_is(), case("ObjectStore", "number of servers cannot change", spec(json!({"instances": 1})), labelled())),
@@ -73,7 +74,11 @@ pub fn later() -> Vec<(Value, Case)> {
             ),
         ),
         (as_it_is(), case("Backup", "cannot become another", spec(json!({"type": "Incremental"})), labelled())),
+        (as_it_is(), case("Backup", "cannot become another", spec(json!({"plan": "other"})), cancelled(true))),
+        (cancelled(true), case("Backup", "stays cancelled", cancelled(false), labelled())),
         (as_it_is(), case("Restore", "cannot become another", spec(json!({"instance": "other"})), labelled())),
+        (as_it_is(), case("Restore", "cannot become another", spec(json!({"sealed": true})), cancelled(true))),
+        (cancelled(true), case("Restore", "stays cancelled", cancelled(false), labelled())),
         (
             as_it_is(),
             case("RestoreDrill", "stays with its plan", spec(json!({"plan": "other"})), spec(json!({"suspend": true}))),

@@ -10,6 +10,7 @@ use hz_crds::backup::Archiver;
 use hz_crds::cache::Live;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
+use hz_crds::postgres::room::Room;
 use hz_operator::engine::apply::api;
 use hz_operator::engine::kinds::{KINDS, named};
 use hz_operator::engine::metrics::Metrics;
@@ -377,6 +378,8 @@ pub struct Fake {
     pub agreed: Mutex<Value>,
     /// What servers of caches were given last.
     pub brought: Mutex<Option<Live>>,
+    /// Room on every copy's volume; half of it is free if nobody says otherwise.
+    pub room: Mutex<Option<Room>>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
     /// The certificate that every copy shows, DER; nobody can look while there is none.
@@ -479,6 +482,11 @@ impl Probes for Fake {
             }
             answer
         })
+    }
+
+    fn room(&self, _: std::net::IpAddr) -> BoxFuture<'_, Result<Room, Silent>> {
+        let room = self.room.lock().unwrap().unwrap_or(Room { size: 20 << 30, free: 10 << 30 });
+        Box::pin(async move { Ok(room) })
     }
 
     fn replicas<'a>(&'a self, _: &'a Cache) -> BoxFuture<'a, Result<Vec<String>, Silent>> {

@@ -85,7 +85,7 @@ fn there(planned: &Planned) -> Result<(), Failure> {
 /// The object that asks for it. Its name sorts by time and tells that a person asked.
 fn backup(planned: &Planned, type_: BackupType, now: Timestamp) -> Backup {
     let name = format!("{}-by-hand-{}", planned.plan(), now.strftime("%Y%m%d%H%M%S"));
-    let mut backup = Backup::new(&name, BackupSpec { plan: planned.plan(), type_ });
+    let mut backup = Backup::new(&name, BackupSpec { plan: planned.plan(), type_, cancel: false });
     backup.metadata.namespace = Some(planned.place.namespace.clone());
     backup
 }
@@ -143,7 +143,7 @@ mod tests {
                 "apiVersion": "hz.hospital/v1alpha1",
                 "kind": "Backup",
                 "metadata": { "name": "nightly-by-hand-20260301080509", "namespace": "hospital-anna" },
-                "spec": { "plan": "nightly", "type": "Differential" },
+                "spec": { "plan": "nightly", "type": "Differential", "cancel": false },
             })
         );
         // The longest name of a plan leaves room for it: names of Jobs have 63 letters.

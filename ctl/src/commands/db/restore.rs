@@ -176,6 +176,7 @@ fn restore(args: &Args, planned: &Planned, now: Timestamp) -> Restore {
         size: args.size.clone(),
         sealed: false,
         deadline_seconds: args.timeout,
+        cancel: false,
     };
     let mut restore = Restore::new(&format!("{}-{}", args.into, now.strftime("%Y%m%d%H%M%S")), spec);
     restore.metadata.namespace = Some(planned.place.namespace.clone());
