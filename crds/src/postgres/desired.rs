@@ -44,7 +44,8 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
     let keep = server.spec.deletion_policy.retains();
     let slot = tls::certificate(instance, platform);
     let pair = inputs.certificates.get(&slot)?;
-    let mut plan = Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?).with(pair.secret(&slot));
+    let mut plan =
+        Plan::owned_by(instance, APP).keeping_if(keep, server.system_secret(inputs)?).with(pair.secret(&slot));
     for database in &server.spec.databases {
         let extra = |password: &str| pooler::keys(instance, platform, (&database.name, password, &database.name));
         plan = plan.keeping_if(keep, server.database_secret(database, inputs, pair, platform, extra)?);

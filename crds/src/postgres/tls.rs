@@ -63,7 +63,11 @@ pub fn certificate(instance: &PostgresInstance, platform: &Platform) -> Certific
         })
         .collect();
     let pods = format!("*.{name}-pods");
-    dns_names.extend([platform.host(&pods, &namespace), format!("{pods}.{namespace}.svc"), format!("{pods}.{namespace}")]);
+    dns_names.extend([
+        platform.host(&pods, &namespace),
+        format!("{pods}.{namespace}.svc"),
+        format!("{pods}.{namespace}"),
+    ]);
     CertificateSlot { secret: secret(&name), common_name: name, dns_names }
 }
 
@@ -138,7 +142,13 @@ impl Encryption {
         if instance.spec.suspend {
             return Some(Verdict::unknown("Suspended", "all copies are stopped"));
         }
-        let until = |until: &Timestamp| format!("the certificate in Secret {} holds until {}", secret(&instance.name_any()), until.strftime("%Y-%m-%d"));
+        let until = |until: &Timestamp| {
+            format!(
+                "the certificate in Secret {} holds until {}",
+                secret(&instance.name_any()),
+                until.strftime("%Y-%m-%d")
+            )
+        };
         Some(match (self, instance.spec.tls) {
             (Self::NotSeen, _) => return None,
             (Self::Introducing(pods), _) => Verdict::no(

@@ -38,9 +38,7 @@ pub fn volumes(service: &MedicalService, inputs: &Inputs) -> Vec<Value> {
 
 /// Where they are in the pod.
 pub fn mounts(service: &MedicalService, inputs: &Inputs) -> Vec<Value> {
-    let mount = |(number, binding, _): (usize, &Binding, String)| {
-        json!({ "name": volume(number), "mountPath": folder(binding), "readOnly": true })
-    };
+    let mount = |(number, binding, _): (usize, &Binding, String)| json!({ "name": volume(number), "mountPath": folder(binding), "readOnly": true });
     trusting(service, inputs).map(mount).collect()
 }
 

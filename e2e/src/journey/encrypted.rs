@@ -40,9 +40,8 @@ pub fn run(scene: &Scene) -> Result<()> {
 fn clear_text_is_refused(cluster: &Cluster<'_>) -> Result<()> {
     let own = cluster.sql("appointments", "select ssl from pg_stat_ssl where pid = pg_backend_pid()")?;
     ensure!(own.trim() == "t", "through the Service, with verify-full, pg_stat_ssl says `{}`", own.trim());
-    let uri = cluster.kubectl(&format!(
-        "get secret -n {HOSPITAL} records-appointments -o 'jsonpath={{.data.uri}}' | base64 -d"
-    ))?;
+    let uri = cluster
+        .kubectl(&format!("get secret -n {HOSPITAL} records-appointments -o 'jsonpath={{.data.uri}}' | base64 -d"))?;
     ensure!(uri.ends_with("?sslmode=verify-full"), "the tenant's URI does not insist on the right server");
     let primary = cluster.pod_with_role("records", "primary")?;
     let clear = uri.replace("sslmode=verify-full", "sslmode=disable");
@@ -61,10 +60,8 @@ fn renewed(cluster: &Cluster<'_>, writer: &Writer<'_>) -> Result<()> {
     writer.until_rows(50)?;
     let (before, pods) = (shown(cluster)?, pods(cluster)?);
     let gone = r#"[{"op":"remove","path":"/data/tls.crt"},{"op":"remove","path":"/data/tls.key"}]"#;
-    cluster.kubectl_with(
-        &format!("patch secret -n {HOSPITAL} records-tls --type json --patch-file /dev/stdin"),
-        gone,
-    )?;
+    cluster
+        .kubectl_with(&format!("patch secret -n {HOSPITAL} records-tls --type json --patch-file /dev/stdin"), gone)?;
     let begun = std::time::Instant::now();
     until("every copy to show the new certificate", SETTLE, || {
         let now = shown(cluster)?;

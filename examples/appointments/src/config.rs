@@ -71,7 +71,9 @@ fn database_tls(get: &impl Fn(&str) -> Option<String>) -> Result<Option<Rustls>,
         Some(other) => return Err(format!("DATABASE_SSLMODE is `{other}`; possible: verify-full, disable")),
     }
     let (path, authority) = authority(get, "DATABASE_CA_FILE")?;
-    Rustls::trusting(&authority).map(Some).map_err(|e| format!("DATABASE_CA_FILE is `{path}`, which cannot be used: {e}"))
+    Rustls::trusting(&authority)
+        .map(Some)
+        .map_err(|e| format!("DATABASE_CA_FILE is `{path}`, which cannot be used: {e}"))
 }
 
 /// The certificate of an authority, and where it was read.

@@ -40,7 +40,8 @@ async fn until_says(lab: &Lab, reason: &str) -> Value {
 async fn open(lab: &Lab) {
     lab.open_example().await;
     for number in 0..3 {
-        let addressed = json!({ "podIP": format!("10.244.1.{number}"), "podIPs": [{ "ip": format!("10.244.1.{number}") }] });
+        let addressed =
+            json!({ "podIP": format!("10.244.1.{number}"), "podIPs": [{ "ip": format!("10.244.1.{number}") }] });
         lab.play("Pod", HOSPITAL, &format!("records-{number}"), addressed).await;
     }
 }
@@ -73,7 +74,10 @@ async fn a_certificate_is_issued_mounted_and_handed_on() {
     show(&lab, &operator).await;
     let told = until_says(&lab, "Required").await;
     assert_eq!(told["status"], "True");
-    assert!(told["message"].as_str().unwrap().contains("the certificate in Secret records-tls holds until 20"), "{told}");
+    assert!(
+        told["message"].as_str().unwrap().contains("the certificate in Secret records-tls holds until 20"),
+        "{told}"
+    );
 
     // Clear text is let in where it is said, without a restart of anything.
     let before = generation(&lab, "StatefulSet", "records").await;
@@ -93,8 +97,7 @@ async fn a_renewal_touches_no_pod_and_a_new_authority_reaches_the_services() {
     until_says(&lab, "Required").await;
     let kept = text(&lab, "records-tls", "tls.crt").await;
     let authority = text(&lab, "records-tls", "ca.crt").await;
-    let workloads =
-        [("StatefulSet", "records"), ("Deployment", "imaging"), ("Deployment", "appointments")];
+    let workloads = [("StatefulSet", "records"), ("Deployment", "imaging"), ("Deployment", "appointments")];
     let mut before = Vec::new();
     for (kind, name) in workloads {
         before.push(generation(&lab, kind, name).await);
@@ -126,10 +129,8 @@ async fn a_renewal_touches_no_pod_and_a_new_authority_reaches_the_services() {
         text(&lab, "records-tls", "ca.crt").await.filter(|ca| Some(ca) != authority.as_ref())
     })
     .await;
-    eventually("tenants are told", || async {
-        text(&lab, "records-orthanc", "ca.crt").await.filter(|ca| *ca == new)
-    })
-    .await;
+    eventually("tenants are told", || async { text(&lab, "records-orthanc", "ca.crt").await.filter(|ca| *ca == new) })
+        .await;
     eventually("the services start again", || async {
         let imaging = generation(&lab, "Deployment", "imaging").await;
         let appointments = generation(&lab, "Deployment", "appointments").await;
@@ -171,9 +172,11 @@ async fn a_secret_of_that_name_of_somebody_else_is_left_alone_and_named() {
     let manifests = crate::lab::example();
     lab.apply(&manifests[0]).await;
     eventually("the namespace stands", || lab.get("Namespace", None, HOSPITAL)).await;
-    lab.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "records-tls", "namespace": HOSPITAL},
-        "stringData": {"tls.crt": "mine"}}))
-        .await;
+    lab.apply(
+        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "records-tls", "namespace": HOSPITAL},
+        "stringData": {"tls.crt": "mine"}}),
+    )
+    .await;
     lab.apply(&manifests[1]).await;
     let refused = lab
         .until("PostgresInstance", Some(HOSPITAL), "records", |object| {
