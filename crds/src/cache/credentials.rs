@@ -94,7 +94,9 @@ impl Credentials {
                 (Some(user), _, _) => user,
                 (None, true, Some(password)) => Held { password: password.clone(), ..Held::default() },
                 (None, true, None) => continue, // its Secret is wrong, and there is nothing to go on with
-                (None, false, _) => Held { password: before.get(name).cloned().unwrap_or_else(&mut *fresh), ..Held::default() },
+                (None, false, _) => {
+                    Held { password: before.get(name).cloned().unwrap_or_else(&mut *fresh), ..Held::default() }
+                }
             };
             match (tenants, given) {
                 (true, Some(password)) => user.next = (user.password != *password).then(|| password.clone()),

@@ -5,9 +5,9 @@ use kube::core::ResourceExt;
 
 use super::durable::{DURABLE, durable};
 use super::{CacheInstance, CacheInstanceStatus, Given, Observed, Tls, auth_secret};
-use crate::{Outcome, Platform};
 use crate::conditions::{Conditions, Verdict};
 use crate::shared::{CONFIGURED, Member, Probe, trouble, unobserved};
+use crate::{Outcome, Platform};
 
 /// The condition that every server is there.
 pub const REDUNDANT: &str = "Redundant";
@@ -97,9 +97,10 @@ fn encrypted(cache: &CacheInstance, observed: &Observed) -> Option<Verdict> {
         return None;
     }
     match (cache.spec.tls, &observed.probe) {
-        (Tls::Disabled, _) => {
-            Some(Verdict::no("Disabled", "spec.tls is Disabled: keys, values and passwords go over the network in the clear"))
-        }
+        (Tls::Disabled, _) => Some(Verdict::no(
+            "Disabled",
+            "spec.tls is Disabled: keys, values and passwords go over the network in the clear",
+        )),
         (Tls::Required, Probe::Answered) => Some(Verdict::yes(
             "Required",
             "servers, copies and sentinels speak TLS alone, with a certificate of this cache's own authority",
@@ -114,7 +115,10 @@ fn applied(cache: &CacheInstance, observed: &Observed) -> Option<Verdict> {
         return Some(Verdict::no("SecretWrong", format!("{}; {rest}", observed.wrong.join("; "))));
     }
     if cache.spec.suspend && observed.outcome == Outcome::Applied {
-        return Some(Verdict::no("Suspended", "all servers are stopped; they start with users and passwords as they are"));
+        return Some(Verdict::no(
+            "Suspended",
+            "all servers are stopped; they start with users and passwords as they are",
+        ));
     }
     match (&observed.given, observed.old_until) {
         (Given::NotSeen, _) => None,
@@ -126,7 +130,9 @@ fn applied(cache: &CacheInstance, observed: &Observed) -> Option<Verdict> {
             let until = Timestamp::from_second(until).map_or_else(|_| "later".to_owned(), |until| until.to_string());
             Some(Verdict::yes(
                 "OldStillAccepted",
-                format!("all {servers} servers that are ready know the new passwords; old ones are accepted until {until}"),
+                format!(
+                    "all {servers} servers that are ready know the new passwords; old ones are accepted until {until}"
+                ),
             ))
         }
     }

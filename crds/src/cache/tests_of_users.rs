@@ -86,9 +86,8 @@ fn users_may_do_what_is_said_and_nothing_to_the_server() {
 
 #[test]
 fn commands_that_nobody_may_be_given_are_refused_by_name() {
-    let refused = |word: &str| {
-        plan(&with_users(json!([{ "name": "x", "commands": [word] }]))).map(drop).unwrap_err().to_string()
-    };
+    let refused =
+        |word: &str| plan(&with_users(json!([{ "name": "x", "commands": [word] }]))).map(drop).unwrap_err().to_string();
     assert!(refused("flushall").starts_with("spec.users[0].commands[0] is `flushall`: this command acts on"));
     assert!(refused("hgett").ends_with("did you mean hget?"), "{}", refused("hgett"));
     assert!(refused("@hahs").ends_with("did you mean @hash?"), "{}", refused("@hahs"));
@@ -114,7 +113,10 @@ fn a_secret_of_a_tenants_is_described_and_never_shown() {
     };
     assert_eq!(of("0123456789abcdef").unwrap(), "0123456789abcdef");
     let short = of("hush").unwrap_err();
-    assert!(short.starts_with("spec.users[1].secretRef.key is `password`: ") && short.contains("4 characters"), "{short}");
+    assert!(
+        short.starts_with("spec.users[1].secretRef.key is `password`: ") && short.contains("4 characters"),
+        "{short}"
+    );
     assert!(!short.contains("hush") && short.contains("16 to 128 letters"));
     let odd = of("0123456789abcdef\n").unwrap_err();
     assert!(odd.contains("a character that a URI") && odd.contains("no line break"), "{odd}");
@@ -207,7 +209,8 @@ fn settings_are_checked_by_name_and_value() {
 
 #[test]
 fn appending_is_set_only_where_something_is_appended() {
-    let set = |cache: &mut CacheInstance| cache.spec.parameters = [("appendfsync".to_owned(), "always".to_owned())].into();
+    let set =
+        |cache: &mut CacheInstance| cache.spec.parameters = [("appendfsync".to_owned(), "always".to_owned())].into();
     assert!(changed("queue", set).validate_cel().is_ok());
     assert!(changed("sessions", set).validate_cel().is_err());
 }

@@ -46,7 +46,10 @@ pub struct CacheUser {
 
     /// Keys, and channels of messages, that the user may touch, as patterns: `session:*`. Default: all.
     #[serde(default = "everything")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[-A-Za-z0-9:*?./_{}#@+=,\[\]^]+$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[-A-Za-z0-9:*?./_{}#@+=,\[\]^]+$"))
+    )]
     pub keys: Vec<String>,
 
     /// Commands and groups of commands that the user may give, instead of all that its access allows: `get`, `@hash`.

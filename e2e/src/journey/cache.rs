@@ -64,7 +64,9 @@ fn encrypted(cluster: &Cluster<'_>) -> Result<()> {
     let password = password(cluster, "auth")?;
     let said = say(cluster, &pod, "default", &password, "ping")?;
     ensure!(said == "PONG", "over TLS a PING was answered by `{said}`");
-    let clear = format!("exec -n {HOSPITAL} {pod} -c valkey -- timeout 5 env REDISCLI_AUTH={password} valkey-cli -h {CACHE} ping");
+    let clear = format!(
+        "exec -n {HOSPITAL} {pod} -c valkey -- timeout 5 env REDISCLI_AUTH={password} valkey-cli -h {CACHE} ping"
+    );
     match cluster.kubectl(&clear) {
         Ok(said) if said.contains("PONG") => bail!("in the clear a PING was answered as well"),
         _ => Ok(()),
@@ -112,7 +114,12 @@ fn rotated(cluster: &Cluster<'_>) -> Result<()> {
     ensure!(said.contains("WRONGPASS"), "after the overlap the old password was answered by `{said}`");
     let log = log(cluster)?;
     let lost: Vec<&str> = log.lines().filter(|line| line.starts_with("lost ")).collect();
-    ensure!(lost.is_empty(), "{} writes were refused while passwords changed: {:?}", lost.len(), &lost[..lost.len().min(3)]);
+    ensure!(
+        lost.is_empty(),
+        "{} writes were refused while passwords changed: {:?}",
+        lost.len(),
+        &lost[..lost.len().min(3)]
+    );
     writes(cluster, acknowledged(&log).len() + 20, "writes after the old passwords are gone")?;
     eprintln!("    passwords changed under {} writes, none refused", acknowledged(&log).len());
     Ok(())
@@ -131,7 +138,8 @@ fn set_live(cluster: &Cluster<'_>) -> Result<()> {
 
 fn killed(cluster: &Cluster<'_>) -> Result<()> {
     let master = cluster.pod_with_role(CACHE, "master")?;
-    let uid = |pods: &[(String, String, u64)]| pods.iter().find(|(pod, _, _)| *pod == master).map(|(_, uid, _)| uid.clone());
+    let uid =
+        |pods: &[(String, String, u64)]| pods.iter().find(|(pod, _, _)| *pod == master).map(|(_, uid, _)| uid.clone());
     let victim = uid(&pods(cluster)?);
     let before = log(cluster)?;
     let killed_at = acknowledged(&before).last().map(|(_, at)| *at).context("the client has written nothing")?;
@@ -146,7 +154,8 @@ fn killed(cluster: &Cluster<'_>) -> Result<()> {
         ensure!(after >= 20, "{after} so far");
         Ok(())
     })?;
-    let since: Vec<u64> = acknowledged(&log(cluster)?).into_iter().map(|(_, at)| at).filter(|at| *at >= killed_at).collect();
+    let since: Vec<u64> =
+        acknowledged(&log(cluster)?).into_iter().map(|(_, at)| at).filter(|at| *at >= killed_at).collect();
     let gap = since.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default();
     eprintln!("    master killed; longest time without a write {:.1} s", f64::from(u32::try_from(gap)?) / 1000.0);
     let own = format!("get cacheinstances.hz.hospital -n {HOSPITAL} --field-selector metadata.name={CACHE}");
@@ -209,7 +218,8 @@ fn say(cluster: &Cluster<'_>, pod: &str, user: &str, password: &str, command: &s
 
 /// Pods of the cache: names, ids, and how often their containers were started again.
 fn pods(cluster: &Cluster<'_>) -> Result<Vec<(String, String, u64)>> {
-    let pods = cluster.items(&format!("get pods -n {HOSPITAL} -l app.kubernetes.io/name=cache,app.kubernetes.io/instance={CACHE}"))?;
+    let pods = cluster
+        .items(&format!("get pods -n {HOSPITAL} -l app.kubernetes.io/name=cache,app.kubernetes.io/instance={CACHE}"))?;
     Ok(pods
         .iter()
         .map(|pod| {
@@ -253,7 +263,9 @@ fn remove(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 fn log(cluster: &Cluster<'_>) -> Result<String> {
-    until("the log of the client", Duration::from_secs(120), || cluster.kubectl(&format!("logs -n {HOSPITAL} {CLIENT}")))
+    until("the log of the client", Duration::from_secs(120), || {
+        cluster.kubectl(&format!("logs -n {HOSPITAL} {CLIENT}"))
+    })
 }
 
 fn writes(cluster: &Cluster<'_>, wanted: usize, what: &str) -> Result<()> {
@@ -285,6 +297,9 @@ mod tests {
 
     #[test]
     fn a_condition_that_was_never_said_is_nothing() {
-        assert_eq!(condition_of(&json!({ "status": { "conditions": [{ "type": "Ready" }] } }), "Encrypted"), Value::Null);
+        assert_eq!(
+            condition_of(&json!({ "status": { "conditions": [{ "type": "Ready" }] } }), "Encrypted"),
+            Value::Null
+        );
     }
 }

@@ -10,13 +10,7 @@ use super::{Context, cache_inputs, copies};
 
 /// Gives every server that is ready what it is to work with. A server that is not ready yet reads it as it starts, and
 /// is looked at when it is.
-pub async fn give(
-    cache: &CacheInstance,
-    inputs: &Inputs,
-    target: &Target,
-    pods: &[PodSeen],
-    ctx: &Context,
-) -> Given {
+pub async fn give(cache: &CacheInstance, inputs: &Inputs, target: &Target, pods: &[PodSeen], ctx: &Context) -> Given {
     let (namespace, name) = (cache.namespace().unwrap_or_default(), cache.name_any());
     let Ok(wanted) = live(cache, inputs) else { return Given::NotSeen };
     let ready: Vec<&PodSeen> = pods.iter().filter(|pod| pod.ready).collect();

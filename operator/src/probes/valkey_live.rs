@@ -23,11 +23,8 @@ pub async fn bring(target: &Cache, wanted: &Live) -> Result<Vec<String>, Silent>
 /// A server that knows the mark knows all that stands for: it is set last, and by nobody else.
 async fn users(connection: &mut MultiplexedConnection, wanted: &Live) -> Result<bool, Silent> {
     let mut ask = redis::cmd("ACL");
-    let known: Vec<String> = ask
-        .arg("USERS")
-        .query_async(connection)
-        .await
-        .map_err(|error| silent(&error).during("ask for the users"))?;
+    let known: Vec<String> =
+        ask.arg("USERS").query_async(connection).await.map_err(|error| silent(&error).during("ask for the users"))?;
     let mark = wanted.acl.mark();
     if known.contains(&mark) {
         return Ok(false);
@@ -40,7 +37,8 @@ async fn users(connection: &mut MultiplexedConnection, wanted: &Live) -> Result<
             .await
             .map_err(|error| silent(&error).during(&format!("set the rules of user {name}")))?;
     }
-    let gone: Vec<&String> = known.iter().filter(|name| !wanted.acl.users.iter().any(|(kept, _)| kept == *name)).collect();
+    let gone: Vec<&String> =
+        known.iter().filter(|name| !wanted.acl.users.iter().any(|(kept, _)| kept == *name)).collect();
     if !gone.is_empty() {
         let mut remove = redis::cmd("ACL");
         remove.arg("DELUSER").arg(gone);

@@ -321,7 +321,12 @@ fn rules_of(schema: &Value, found: &mut BTreeSet<String>) {
 async fn each_rule_refuses_once_and_accepts_once() {
     let lab = Lab::new().await;
     let mut heard = String::new();
-    for case in at_birth().into_iter().chain(operations_at_birth()).chain(rules_of_backups::at_birth()).chain(rules_of_caches::at_birth()) {
+    for case in at_birth()
+        .into_iter()
+        .chain(operations_at_birth())
+        .chain(rules_of_backups::at_birth())
+        .chain(rules_of_caches::at_birth())
+    {
         let accepted = merged(base(case.kind), &case.accepted);
         create(&lab, &accepted).await.unwrap_or_else(|error| panic!("should be accepted: {accepted}\n{error}"));
         let refused = merged(base(case.kind), &case.refused);

@@ -88,7 +88,10 @@ mod tests {
     fn a_command_is_run_as_it_was_given() {
         let plain = How { shell: false, seen: false };
         assert_eq!(command(plain, &words("GET key")), words("bash /etc/hz/cli.sh -e GET key"));
-        assert_eq!(command(How { seen: true, ..plain }, &words("GET key")), words("bash /etc/hz/cli.sh -e --no-raw GET key"));
+        assert_eq!(
+            command(How { seen: true, ..plain }, &words("GET key")),
+            words("bash /etc/hz/cli.sh -e --no-raw GET key")
+        );
         assert!(command(How { shell: true, seen: true }, &[]).contains(&"VALKEYCLI_HISTFILE=/dev/null".to_owned()));
     }
 
