@@ -7,6 +7,7 @@ pub mod patroni;
 mod sql;
 mod status;
 mod types;
+pub mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,8 @@ pub struct Inputs {
     /// Names of the ConfigMaps in which Patroni keeps its state (label [`crate::labels::PATRONI`] with the
     /// instance's name), as they exist now. With deletionPolicy Delete they go with the instance.
     pub patroni_maps: Vec<String>,
+    /// What an operation that is at work on the version asks of the copies.
+    pub course: Option<upgrade::Course>,
 }
 
 /// What the operator saw after it wrote.
@@ -51,6 +54,8 @@ pub struct Observed {
     pub settings: Settings,
     /// The operation that is at work on it.
     pub operation: Option<String>,
+    /// What the primary says of its data.
+    pub data: Option<upgrade::DataSeen>,
     /// How its backups are; nothing if no plan is for it.
     pub backups: Option<BackupsSeen>,
     /// What came of [`provision`]: the fingerprint that now stands, or what failed.
