@@ -341,19 +341,26 @@ impl Way<'_> {
         if let Some(next) = self.worker(&format!("{name} starts with version {to}")) {
             return next;
         }
-        let Some(first) = self.first().filter(|first| first.copy.ready && first.copy.leads) else {
+        // Another copy may have taken over since: whoever leads now has what the first one had.
+        let leads = self.seen.copies.iter().find(|copy| copy.copy.leads && copy.copy.ready);
+        let Some(leads) = leads.filter(|leads| leads.data.version.as_deref() == Some(to)) else {
             return Next::Wait(format!("{name} starts with version {to}"));
         };
         if self.target.backups.as_ref().is_some_and(|backups| !backups.ordered) {
             return Next::Do(Act::OrderBackup, format!("a full backup of version {to} is asked for"));
         }
         if let Some(why) = self.whole() {
-            return Next::Wait(format!("{name} answers with version {to}; {why}"));
+            return Next::Wait(format!("{} answers with version {to}; {why}", leads.copy.name));
         }
         if let Some(copy) = self.seen.copies.iter().find(|copy| copy.data.version.as_deref() != Some(to)) {
             return Next::Wait(format!("{name} answers with version {to}; {} has to say so too", copy.copy.name));
         }
-        if first.data.analyze {
+        if self.first().is_some_and(|first| first.data.analyze) {
+            if leads.copy.name != name {
+                let from = leads.copy.name.clone();
+                let said = format!("{from} hands its work to {name}, which renews statistics");
+                return Next::Do(Act::HandOver(from, name), said);
+            }
             return Next::Wait(format!("{name} answers with version {to}; its statistics are renewed"));
         }
         if self.target.data_version.as_deref() != Some(to) {

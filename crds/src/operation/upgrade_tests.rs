@@ -37,6 +37,7 @@ struct Volume {
     made: Option<&'static str>,
     kept: Option<&'static str>,
     back: bool,
+    analyze: bool,
 }
 
 /// What runs on it.
@@ -121,9 +122,8 @@ impl World {
         if self.leader.is_some_and(|leader| self.pods[leader].as_ref().is_none_or(|pod| !pod.up)) {
             self.leader = None;
         }
-        let first = self.volumes[0].data;
-        if self.leader == Some(0) && self.pods[0].as_ref().is_some_and(|pod| pod.up) {
-            self.data_version = first.unwrap().into();
+        if let Some(data) = self.leader.and_then(|leader| self.volumes[leader].data) {
+            self.data_version = data.into();
         }
     }
 
@@ -149,7 +149,7 @@ impl World {
             if volume.data != Some(wanted) {
                 match (volume.data, wanted) {
                     (Some("15"), "17") if volume.made == Some("17") => {
-                        *volume = Volume { data: Some("17"), kept: Some("15"), ..Volume::default() };
+                        *volume = Volume { data: Some("17"), kept: Some("15"), analyze: true, ..Volume::default() };
                     }
                     (Some("17"), "15") if volume.back => *volume = Volume { data: Some("15"), ..Volume::default() },
                     _ => {
@@ -168,6 +168,9 @@ impl World {
             pod.up = true;
             if self.leader.is_none() && number == 0 {
                 self.leader = Some(0);
+            }
+            if self.leader == Some(number) {
+                self.volumes[number].analyze = false;
             }
             if let Some(task) = told.as_ref().filter(|task| task.pod.as_ref() == Some(&format!("records-{number}"))) {
                 match task.act {
@@ -201,6 +204,7 @@ impl World {
                 data: DataSeen {
                     version: volume.data.map(Into::into),
                     kept: volume.kept.map(Into::into),
+                    analyze: volume.analyze,
                     ..DataSeen::default()
                 },
                 answer: pod.answer.clone(),

@@ -14,6 +14,7 @@ pub mod restore;
 pub mod service;
 mod settings;
 pub mod store;
+pub mod upgrade;
 mod upkeep;
 
 use std::collections::HashMap;

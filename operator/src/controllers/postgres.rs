@@ -17,6 +17,7 @@ use kube::api::ListParams;
 
 use super::cache::patiently;
 use super::observe::pods;
+use super::upgrade::{self, Described};
 use super::upkeep::{self, Looked};
 use super::{Context, backup_plan, copies, hands, next_look, operation, outcome, settings, told};
 use crate::engine::Error;
@@ -33,7 +34,8 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let target = Target { kind: TargetKind::PostgresInstance, name: name.clone() };
     let _turn = ctx.turns.of(&namespace, &target).await;
     let platform = ctx.platform.get();
-    let (inputs, (outcome, said)) = match plan(&instance, &namespace, &name, &ctx).await? {
+    let described = upgrade::described(&instance, &ctx);
+    let (inputs, (outcome, said)) = match plan(&described, &namespace, &name, &ctx).await? {
         Ok((inputs, plan)) => {
             hands::make_way(&ctx, &namespace, &name, &instance.spec.storage.size).await?;
             (inputs, outcome(ctx.engine.apply(plan).await)?)
@@ -45,17 +47,24 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
     let operation = at_work.map(|(name, _)| name);
     let backups = backup_plan::seen(&ctx, &namespace, &name);
-    let mut observed = Observed { outcome, pods, operation, backups, ..Observed::default() };
+    let data = described.data;
+    let mut observed = Observed { outcome, pods, operation, data, backups, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
         ask(&instance, &inputs, &mut observed, still, &ctx).await;
         if !still {
             keep_up(&instance, &inputs, &target, &mut observed, &ctx).await?;
         }
     }
+    let mismatch = described.mismatch.is_some();
+    if let Some(mismatch) = described.mismatch.filter(|_| observed.outcome == Outcome::Applied) {
+        observed.settings = Settings::Failed(mismatch);
+    }
     let status = status(&instance, &observed, &platform, Timestamp::now());
     ctx.engine.reporter.report(&*instance, &status).await?;
     let when_ready = match (instance.spec.suspend, &observed.settings) {
         (true, _) => Next::OnChange,
+        // That is for a person to mend.
+        (false, _) if mismatch => Next::After(ctx.ask_again),
         (false, Settings::OnTheirWay(_) | Settings::Failed(_)) => Next::Soon,
         (false, _) => Next::After(ctx.ask_again),
     };
@@ -64,14 +73,15 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
 
 type Planned = Result<(Inputs, Plan), Unfit>;
 
-async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+async fn plan(described: &Described, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+    let instance = &described.instance;
     if let Err(unfit) = ctx.hospital(namespace) {
         return Ok(Err(unfit));
     }
     let (passwords, foreign) = ctx.passwords(namespace, "postgres", name, slots(instance)).await?;
     let patroni_maps =
         if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
-    let inputs = Inputs { passwords, foreign, patroni_maps };
+    let inputs = Inputs { passwords, foreign, patroni_maps, course: described.course.clone() };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
 
