@@ -63,6 +63,9 @@ pub struct GoBuild {
 pub struct DebianRootBuild {
     /// Debian release, such as `trixie`.
     pub suite: String,
+    /// Further releases to take packages from that `suite` does not have. Of what several have, the newest counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Component whose root this one stands on: only what is added is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,

@@ -56,6 +56,10 @@ pub(super) fn produce(
     let found = context.work.join("version");
     let whole = context.work.join("root.tar");
     let packages = packages(root, context).join(",");
+    let mut sources = debian::sources(&root.suite)?;
+    for suite in &root.also {
+        sources.extend(debian::sources(suite)?);
+    }
     (context.log)(&format!("mmdebstrap {} with {packages}", root.suite));
     Tool::new("mmdebstrap", format!("make a Debian {} root with {packages}", root.suite))
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)
@@ -67,7 +71,7 @@ pub(super) fn produce(
         .arg(format!("--customize-hook=sh '{}' \"$1\" '{}'", finish.display(), found.display()))
         .arg(&root.suite)
         .arg(&whole)
-        .args(debian::sources(&root.suite)?)
+        .args(sources)
         .run()?;
     check_version(component, root, &found, context)?;
     let Some(base) = &root.base else { return Ok(Product::Layer(Tree::Tar(whole))) };

@@ -64,6 +64,9 @@ def main():
     until = time.monotonic() + COPIES_HEAR_WITHIN
     while True:
         well, error = run("stanza-create")
+        if not well and "stanza-upgrade" in error:
+            # The database was upgraded, or went back: another one than the store knows.
+            well, error = run("stanza-upgrade")
         if well:
             break
         if time.monotonic() > until:

@@ -4,8 +4,21 @@
 # of the plan, which is replaced as a whole when any of it changes; the server takes that up without a break.
 FOLDER=/etc/pgbackrest
 
-trap 'kill "$server" 2>/dev/null; exit 0' TERM INT
+trap 'kill "$server" "$attends" 2>/dev/null; exit 0' TERM INT
 version() { readlink "$FOLDER/..data"; }
+
+# What an upgrade leaves to be done beside PostgreSQL. Most of the time that is nothing.
+attend() {
+    while :; do
+        for work in /etc/patroni/task.json /var/lib/postgresql/data/upgrade.json /var/lib/postgresql/data/*.superseded \
+            /var/lib/postgresql/data/*.making; do
+            [ ! -e "$work" ] || { python3 /etc/patroni/upgrade.py attend; break; }
+        done
+        sleep 3
+    done
+}
+attend &
+attends=$!
 
 while :; do
     while [ ! -s "$FOLDER/pgbackrest.conf" ]; do

@@ -4,7 +4,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::moves::{self, Copy, Move, Replace, Rules};
 use super::refuse::refusal;
-use super::{Action, Before, DataOperation, Phase};
+use super::{Action, Before, DataOperation, Phase, Stage, upgrade};
+use crate::postgres::PostgresVersion;
+use crate::postgres::upgrade::{Answer, DataSeen};
 use crate::quantity::Amount;
 
 /// What the operator sees of an operation's target.
@@ -39,6 +41,29 @@ pub struct TargetSeen {
     pub grows: bool,
     /// What its own controller is doing, or cannot do.
     pub doing: Option<String>,
+    /// Major version that the spec of a database asks for.
+    pub version: Option<PostgresVersion>,
+    /// Version of its data, as its status says.
+    pub data_version: Option<String>,
+    /// What is wrong between the two.
+    pub mismatch: Option<String>,
+    /// A setting of its spec that the version before an upgrade does not know.
+    pub unknown_before: Option<String>,
+    /// What its plan for backups says, if there is one.
+    pub backups: Option<LastBackup>,
+}
+
+/// The last backup of a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastBackup {
+    /// Name of the plan.
+    pub plan: String,
+    /// When the last one was complete.
+    pub last: Option<String>,
+    /// It is not older than a day.
+    pub fresh: bool,
+    /// This operation has asked for one.
+    pub ordered: bool,
 }
 
 /// A copy of a target.
@@ -52,6 +77,10 @@ pub struct CopySeen {
     pub volume: Option<(String, Amount)>,
     /// It was started from an older description of the pod than the one that stands.
     pub stale: bool,
+    /// What its pod says of the data of a database.
+    pub data: DataSeen,
+    /// What its pod answered to an operation.
+    pub answer: Option<Answer>,
 }
 
 /// Something to do.
@@ -74,6 +103,10 @@ pub enum Act {
     SetInstances(i32),
     /// Ask for this much room in the target's spec.
     SetSize(Amount),
+    /// Ask for this version in the target's spec.
+    SetVersion(PostgresVersion),
+    /// Ask for a full backup.
+    OrderBackup,
 }
 
 /// Where an operation stands.
@@ -89,13 +122,15 @@ pub struct Decision {
     pub progress: Option<String>,
     /// What to note of the target before the first step; set as the operation begins.
     pub before: Option<Before>,
+    /// Where an operation on the version is.
+    pub stage: Option<Stage>,
     /// What to do now. It is done only after the rest was written down.
     pub act: Act,
 }
 
 impl Decision {
-    fn of(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { phase, reason, message: message.into(), progress: None, before: None, act: Act::Nothing }
+    pub(super) fn of(phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { phase, reason, message: message.into(), progress: None, before: None, stage: None, act: Act::Nothing }
     }
 
     fn refused(message: impl Into<String>) -> Self {
@@ -111,6 +146,7 @@ pub fn decide(operation: &DataOperation, seen: &Seen, now: Timestamp) -> Option<
         Phase::Running => {
             let before = status.before.unwrap_or_default();
             let started = status.start_time.and_then(|text| text.parse().ok()).unwrap_or(now);
+            let go_on = if upgrade::is_of_version(operation.spec.action) { upgrade::go_on } else { go_on };
             Some(go_on(operation, &before, seen, now.duration_since(started)))
         }
         _ => None,
@@ -142,14 +178,19 @@ fn begin(operation: &DataOperation, seen: &Seen) -> Decision {
         (Action::Rebuild, Some(member)) => *member == seen.copy.name,
         _ => false,
     });
+    let (from, to) = upgrade::versions(operation, target, seen);
     let before = Before {
+        from,
+        to,
+        going_back: None,
         primary: leader(seen).map(|copy| copy.name.clone()),
         uids: match spec.action {
             Action::Restart => to_go.map(|copy| copy.pod.clone()).collect(),
             _ => to_go.flat_map(uids).flatten().collect(),
         },
     };
-    Decision { before: Some(before), ..Decision::of(Phase::Running, "Running", "begins") }
+    let stage = upgrade::first_stage(spec.action);
+    Decision { before: Some(before), stage, ..Decision::of(Phase::Running, "Running", "begins") }
 }
 
 fn go_on(operation: &DataOperation, before: &Before, seen: &Seen, lasted: SignedDuration) -> Decision {
@@ -236,6 +277,7 @@ fn step(
             let done = count(&|seen| seen.copy.in_step && has(seen));
             (of(done, wanted), expand(&size, done >= wanted, target, seen))
         }
+        Action::Upgrade | Action::RollBack | Action::FinishUpgrade => unreachable!("decided by its stages"),
     }
 }
 

@@ -5,6 +5,9 @@ pub mod moves;
 mod refuse;
 mod status;
 mod types;
+pub mod upgrade;
+#[cfg(test)]
+mod upgrade_tests;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &See
     };
     match spec.action {
         Action::Restart => None,
+        Action::Upgrade | Action::RollBack | Action::FinishUpgrade => super::upgrade::refusal(operation, target, seen),
         Action::Scale => {
             let wanted = spec.instances.unwrap_or_default();
             match target.workers {
@@ -57,6 +58,16 @@ pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &See
                 })
             })
         }
-        Action::Rebuild => known("member", spec.member.as_deref().unwrap_or_default()),
+        Action::Rebuild => {
+            let member = spec.member.as_deref().unwrap_or_default();
+            known("member", member).or_else(|| {
+                let copy = seen.copies.iter().find(|copy| copy.copy.name == member)?;
+                let kept = copy.data.kept.as_ref()?;
+                Some(format!(
+                    "{member} holds the data of version {kept} of before the upgrade, which would go along: end the upgrade with \
+                     FinishUpgrade or RollBack first"
+                ))
+            })
+        }
     }
 }

@@ -41,5 +41,6 @@ pub fn status(operation: &DataOperation, decision: &Decision, now: Timestamp) ->
         start_time: if began { Some(second(now)) } else { before.start_time },
         completion_time: decision.phase.is_final().then(|| second(now)),
         before: decision.before.clone().or(before.before),
+        stage: decision.stage.or(before.stage),
     }
 }

@@ -31,6 +31,7 @@ fn three() -> Seen {
         pod: format!("pod-{number}"),
         volume: Some((format!("volume-{number}"), Amount::from("2Gi"))),
         stale: false,
+        ..CopySeen::default()
     };
     Seen {
         target: Some(TargetSeen {
@@ -103,6 +104,7 @@ fn obey(seen: &mut Seen, act: &Act) {
             seen.target.as_mut().unwrap().size = Some(size.clone());
             seen.copies.iter_mut().for_each(|copy| copy.volume.as_mut().unwrap().1 = size.clone());
         }
+        Act::SetVersion(_) | Act::OrderBackup => panic!("only an upgrade does that"),
     }
 }
 
@@ -306,6 +308,7 @@ fn how_it_ended_never_changes() {
         message: "no".into(),
         progress: None,
         before: None,
+        stage: None,
         act: Act::Nothing,
     };
     assert_eq!(Some(status(&restart, &other, at("13:00:00"))), ended);

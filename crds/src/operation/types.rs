@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
+use crate::postgres::PostgresVersion;
 use crate::quantity::Amount;
 use crate::shared::unobserved;
 
@@ -17,7 +18,7 @@ use crate::shared::unobserved;
     namespaced,
     shortname = "dop",
     category = "hz",
-    doc = "One piece of work on a database or cache: a restart, a switchover, a copy built anew, more copies, more room. One at a time for each database or cache; it ends once, and how it ended never changes.",
+    doc = "One piece of work on a database or cache: a restart, a switchover, a copy built anew, more copies, more room, another major version. One at a time for each database or cache; it ends once, and how it ended never changes.",
     status = "DataOperationStatus",
     derive = "PartialEq",
     validation = ("self.metadata.name.size() <= 100", "the name is shown beside its target: at most 100 letters"),
@@ -46,6 +47,26 @@ use crate::shared::unobserved;
     validation = (
         "!has(self.candidate) || self.action == 'Switchover' && self.target.kind == 'PostgresInstance'",
         "candidate goes with the action Switchover of a PostgresInstance; the sentinels of a cache choose by themselves"
+    ),
+    validation = (
+        "(self.action == 'Upgrade') == has(self.version)",
+        "version goes with the action Upgrade, and with no other"
+    ),
+    validation = (
+        "!self.skipBackup || self.action == 'Upgrade'",
+        "skipBackup goes with the action Upgrade, and with no other"
+    ),
+    validation = (
+        "(self.action == 'RollBack') == self.acceptLossSince",
+        "RollBack loses everything that was written since the upgrade, and has to say so: acceptLossSince: true; it goes with no other action"
+    ),
+    validation = (
+        "!(self.action in ['Upgrade', 'RollBack', 'FinishUpgrade']) || self.target.kind == 'PostgresInstance'",
+        "only a PostgresInstance has a version to upgrade"
+    ),
+    validation = (
+        "self.skipBackup == oldSelf.skipBackup && self.acceptLossSince == oldSelf.acceptLossSince && has(self.version) == has(oldSelf.version) && (!has(self.version) || self.version == oldSelf.version)",
+        "an operation cannot become another: only cancel and ttlSecondsAfterFinished may change; make a new one"
     ),
     validation = (
         "self.target.kind != 'CacheInstance' || !has(self.instances) || self.instances % 2 == 1",
@@ -84,6 +105,19 @@ pub struct DataOperationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub candidate: Option<String>,
+
+    /// For `Upgrade`: the major version to upgrade to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_version")]
+    pub version: Option<PostgresVersion>,
+
+    /// For `Upgrade`: do without a backup of today, though there is a BackupPlan.
+    #[serde(default)]
+    pub skip_backup: bool,
+
+    /// For `RollBack`: everything that was written since the upgrade may be lost. It has to be true.
+    #[serde(default)]
+    pub accept_loss_since: bool,
 
     /// Seconds from its start after which the operation is given up. What is under way by then is finished by the
     /// database itself; no further step is begun.
@@ -145,6 +179,12 @@ pub enum Action {
     Switchover,
     /// Throw one copy's disk away and build it anew from the others.
     Rebuild,
+    /// Go to another major version. The data of before is kept until `FinishUpgrade`.
+    Upgrade,
+    /// Go back to the version and the data of before an upgrade. What was written since is lost.
+    RollBack,
+    /// Throw the data of before an upgrade away, and with it the way back.
+    FinishUpgrade,
 }
 
 impl Action {
@@ -156,6 +196,50 @@ impl Action {
             Self::Expand => "Expand",
             Self::Switchover => "Switchover",
             Self::Rebuild => "Rebuild",
+            Self::Upgrade => "Upgrade",
+            Self::RollBack => "RollBack",
+            Self::FinishUpgrade => "FinishUpgrade",
+        }
+    }
+}
+
+/// Where an operation on the version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Stage {
+    /// The schema is loaded into an empty database of the new version, for a trial.
+    #[default]
+    Checking,
+    /// The primary's work goes to the copy whose volume is used.
+    HandingOver,
+    /// The other copies stop; writes wait.
+    Draining,
+    /// All copies stop.
+    Stopping,
+    /// Data of the other version is made ready.
+    Working,
+    /// The copies start with the other version. From here on there is no way to cancel.
+    Starting,
+    /// The copies start again with the version of before.
+    Returning,
+    /// The data of before is thrown away.
+    Finishing,
+}
+
+impl Stage {
+    /// How far that is.
+    pub fn progress(self, action: Action) -> &'static str {
+        match (self, action) {
+            (Self::Checking, _) => "0/5",
+            (Self::HandingOver, _) => "1/5",
+            (Self::Draining, _) => "2/5",
+            (Self::Stopping, Action::RollBack) => "0/2",
+            (Self::Working, Action::RollBack) => "1/2",
+            (Self::Starting, Action::RollBack) => "2/2",
+            (Self::Stopping, _) => "3/5",
+            (Self::Working, _) => "4/5",
+            (Self::Starting, _) => "5/5",
+            (Self::Returning, _) => "0/0",
+            (Self::Finishing, _) => "0/1",
         }
     }
 }
@@ -240,6 +324,11 @@ pub struct DataOperationStatus {
     /// What was there before the first step, to tell by the thing itself when it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Before>,
+
+    /// For operations on the version: where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_stage")]
+    pub stage: Option<Stage>,
 }
 
 /// What was there before the first step.
@@ -255,6 +344,21 @@ pub struct Before {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub uids: Vec<String>,
+
+    /// Version of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub from: Option<String>,
+
+    /// Version that it leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub to: Option<String>,
+
+    /// Why it goes back, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub going_back: Option<String>,
 }
 
 impl Default for DataOperationStatus {
@@ -268,6 +372,7 @@ impl Default for DataOperationStatus {
             start_time: None,
             completion_time: None,
             before: None,
+            stage: None,
         }
     }
 }
@@ -279,6 +384,14 @@ fn half_an_hour() -> i32 {
 /// Seconds in a week.
 pub fn a_week() -> i32 {
     604_800
+}
+
+fn optional_stage(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    Stage::json_schema(generator)
+}
+
+fn optional_version(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    PostgresVersion::json_schema(generator)
 }
 
 fn optional_phase(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

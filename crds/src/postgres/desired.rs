@@ -13,7 +13,7 @@ use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
     REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters, patroni,
-    pooler, slots, system_secret, tls, users,
+    pooler, slots, system_secret, tls, upgrade, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -34,6 +34,7 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
         name: &instance.name_any(),
         namespace: &instance.namespace().unwrap_or_default(),
         spec: &instance.spec,
+        course: inputs.course.as_ref(),
     };
     pod::fits("spec.instances", server.spec.instances, platform)?;
     parameters::check(server.spec)?;
@@ -108,6 +109,7 @@ struct Server<'a> {
     name: &'a str,
     namespace: &'a str,
     spec: &'a PostgresInstanceSpec,
+    course: Option<&'a upgrade::Course>,
 }
 
 impl Server<'_> {
@@ -266,8 +268,15 @@ impl Server<'_> {
                 "pgbackrest.sh": backup::ARCHIVE,
                 "server.sh": backup::SERVE,
                 "restore.py": self.spec.restore_from.as_ref().map(|_| backup::RESTORE),
+                "upgrade.py": upgrade::SCRIPT,
+                upgrade::TASK_FILE: upgrade::task_file(self.course),
             } }),
         )
+    }
+
+    fn replicas(&self) -> i32 {
+        let all = if self.spec.suspend { 0 } else { self.spec.instances };
+        self.course.and_then(|course| course.replicas).unwrap_or(all)
     }
 
     fn stateful_set(&self, platform: &Platform) -> DynamicObject {
@@ -276,7 +285,7 @@ impl Server<'_> {
             self.name,
             json!({ "spec": {
                 "serviceName": self.pods(),
-                "replicas": if self.spec.suspend { 0 } else { self.spec.instances },
+                "replicas": self.replicas(),
                 "podManagementPolicy": "Parallel",
                 // Who goes when is for the operator to say: it knows who leads and who is in step.
                 "updateStrategy": { "type": "OnDelete" },
@@ -302,7 +311,9 @@ impl Server<'_> {
         if let Some(from) = &self.spec.restore_from {
             labels.insert(backup::SOURCE.into(), from.plan.clone());
         }
-        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes(), exporter::SERVE.as_bytes()]);
+        let scripts = [patroni::TAKE_OVER, backup::SERVE, exporter::SERVE, upgrade::SCRIPT];
+        let file = file.to_string();
+        let start = digest(std::iter::once(file.as_str()).chain(scripts).map(str::as_bytes));
         let container = "kubectl.kubernetes.io/default-container";
         json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16], container: "postgres" } })
     }
@@ -345,6 +356,12 @@ impl Server<'_> {
             "image": platform.images.postgres,
             "imagePullPolicy": pod::PULL,
             "command": ["sh", format!("{FOLDER}/server.sh")],
+            // By these it tells how far an upgrade is.
+            "env": [
+                pod::from_field("POD_NAME", "metadata.name"),
+                pod::from_field("POD_NAMESPACE", "metadata.namespace"),
+                pod::variable("HZ_VERSION", self.spec.version.word()),
+            ],
             "ports": [{ "name": "backup", "containerPort": backup::conf::PORT, "protocol": "TCP" }],
             "resources": pod::resources(&Amount::from("10m"), &Amount::from("24Mi"), &Amount::from("256Mi")),
             "securityContext": pod::locked(),
@@ -360,15 +377,20 @@ impl Server<'_> {
 
     fn container(&self, platform: &Platform) -> Value {
         let source = self.spec.restore_from.as_ref();
+        // Starts Patroni, once it knows that the data is of the version that is to be started.
+        let start = ["python3", &format!("{FOLDER}/upgrade.py"), "start", self.name].map(str::to_owned);
         let rest = |path: &str| json!({ "path": path, "port": "patroni", "scheme": "HTTP" });
         json!({
             "name": "postgres",
             "image": platform.images.postgres,
             "imagePullPolicy": pod::PULL,
-            "command": source.map(|_| {
-                let patroni = format!("exec patroni {FOLDER}/patroni.yml");
-                ["sh".to_owned(), "-c".to_owned(), format!("python3 {FOLDER}/restore.py resume {} && {patroni}", self.name)]
-            }),
+            "command": match source {
+                None => start.to_vec(),
+                Some(_) => {
+                    let resume = format!("python3 {FOLDER}/restore.py resume {}", self.name);
+                    vec!["sh".to_owned(), "-c".to_owned(), format!("{resume} && exec {}", start.join(" "))]
+                }
+            },
             "env": self.environment(),
             "ports": [
                 { "name": "postgres", "containerPort": PORT, "protocol": "TCP" },
@@ -397,7 +419,7 @@ impl Server<'_> {
 
     fn environment(&self) -> Value {
         let system = system_secret(self.name);
-        json!([
+        let mut variables = vec![
             pod::from_field("POD_NAME", "metadata.name"),
             pod::from_field("POD_NAMESPACE", "metadata.namespace"),
             pod::variable("PATRONI_NAME", "$(POD_NAME)"),
@@ -415,6 +437,8 @@ impl Server<'_> {
             pod::from_secret("PATRONI_REWIND_PASSWORD", &system, REWIND_KEY),
             // For who runs psql in the pod with a tenant's URI.
             pod::variable("PGSSLROOTCERT", format!("{}/{}", tls::FOLDER, certificates::CA_CRT)),
-        ])
+        ];
+        variables.extend(upgrade::environment(self.spec.version, self.course));
+        json!(variables)
     }
 }

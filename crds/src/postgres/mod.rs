@@ -13,6 +13,7 @@ mod sql;
 mod status;
 pub mod tls;
 mod types;
+pub mod upgrade;
 pub mod users;
 
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub struct Inputs {
     pub patroni_maps: Vec<String>,
     /// For each user with a secretRef: the password there, or what is wrong with it ([`users::password_from`]).
     pub users: BTreeMap<String, Result<String, String>>,
+    /// What an operation that is at work on the version asks of the copies.
+    pub course: Option<upgrade::Course>,
 }
 
 impl std::fmt::Debug for Inputs {
@@ -59,7 +62,7 @@ impl std::fmt::Debug for Inputs {
         let users: Vec<&String> = self.users.keys().collect();
         let mut said = f.debug_struct("Inputs");
         said.field("passwords", &self.passwords).field("foreign", &self.foreign).field("users", &users);
-        said.field("patroni_maps", &self.patroni_maps).finish()
+        said.field("patroni_maps", &self.patroni_maps).field("course", &self.course).finish()
     }
 }
 
@@ -80,6 +83,8 @@ pub struct Observed {
     pub encryption: tls::Encryption,
     /// The operation that is at work on it.
     pub operation: Option<String>,
+    /// What the primary says of its data.
+    pub data: Option<upgrade::DataSeen>,
     /// How its backups are; nothing if no plan is for it.
     pub backups: Option<BackupsSeen>,
     /// What the copies say of the room on their volumes.

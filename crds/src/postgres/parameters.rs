@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::PostgresInstanceSpec;
+use super::{PostgresInstanceSpec, PostgresVersion};
 use super::patroni::FOLDER;
 use crate::Unfit;
 
 /// Settings that may be chosen. A list of what is allowed, not of what is not: a setting that names a program or a
 /// file would be a way out of the database, and one that Patroni relies on would break failover.
-const ALLOWED: [&str; 63] = [
+const ALLOWED: [&str; 66] = [
     "archive_timeout",
     "autovacuum_analyze_scale_factor",
     "autovacuum_analyze_threshold",
@@ -41,6 +41,7 @@ const ALLOWED: [&str; 63] = [
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "intervalstyle",
+    "io_combine_limit",
     "jit",
     "join_collapse_limit",
     "lock_timeout",
@@ -70,6 +71,8 @@ const ALLOWED: [&str; 63] = [
     "timezone",
     "track_activity_query_size",
     "track_io_timing",
+    "transaction_timeout",
+    "vacuum_buffer_usage_limit",
     "wal_compression",
     "work_mem",
 ];
@@ -78,6 +81,14 @@ const MEBIBYTE: i128 = 1 << 20;
 
 /// Refuses settings that may not be chosen, naming the nearest that may.
 pub fn check(spec: &PostgresInstanceSpec) -> Result<(), Unfit> {
+    if let Some(name) = unknown_to(spec.version, &spec.parameters) {
+        return Err(Unfit::refused(
+            format!("spec.parameters.{name}"),
+            &spec.parameters[name],
+            format!("PostgreSQL {} has no such setting; version 17 has", spec.version.word()),
+            "leave it out, or upgrade to version 17 first",
+        ));
+    }
     match spec.parameters.keys().find(|name| !ALLOWED.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => Err(Unfit::refused(
@@ -87,6 +98,14 @@ pub fn check(spec: &PostgresInstanceSpec) -> Result<(), Unfit> {
             instead(name),
         )),
     }
+}
+
+/// Settings that older versions do not know.
+const SINCE_17: [&str; 3] = ["io_combine_limit", "transaction_timeout", "vacuum_buffer_usage_limit"];
+
+/// A setting of these that a version does not know.
+pub fn unknown_to(version: PostgresVersion, parameters: &BTreeMap<String, String>) -> Option<&String> {
+    parameters.keys().find(|name| version < PostgresVersion::V17 && SINCE_17.contains(&name.as_str()))
 }
 
 fn instead(name: &str) -> String {

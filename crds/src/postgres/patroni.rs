@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PostgresInstanceSpec, RestoreFrom, Synchronous, parameters, tls};
+use super::{PostgresInstanceSpec, PostgresVersion, RestoreFrom, Synchronous, parameters, tls};
 use crate::object::without_nulls;
 use crate::{backup, labels};
 
@@ -73,6 +73,19 @@ fn fetched(from: &RestoreFrom) -> Value {
     })
 }
 
+/// How an empty database is made.
+fn initdb(version: PostgresVersion) -> Vec<Value> {
+    let own = match version {
+        // It has no collation of its own. That of the C library by this name orders by code points as well.
+        PostgresVersion::V15 => vec![],
+        // PostgreSQL's own collation: an update of the C library never reorders, and so never breaks, an index.
+        PostgresVersion::V17 => vec![json!({ "locale-provider": "builtin" }), json!({ "builtin-locale": "C.UTF-8" })],
+    };
+    let first = [json!({ "encoding": "UTF8" }), json!({ "locale": "C.UTF-8" })];
+    let last = [json!("data-checksums"), json!({ "auth-local": "peer" }), json!({ "auth-host": "scram-sha-256" })];
+    first.into_iter().chain(own).chain(last).collect()
+}
+
 /// The file each pod starts with. Names, addresses and passwords come by the environment.
 pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
     let version = spec.version.word();
@@ -94,16 +107,7 @@ pub fn file(instance: &str, spec: &PostgresInstanceSpec) -> Value {
             "method": spec.restore_from.as_ref().map(|_| "pgbackrest"),
             "pgbackrest": spec.restore_from.as_ref().map(fetched),
             "post_bootstrap": spec.restore_from.as_ref().map(|_| format!("python3 {FOLDER}/restore.py settle")),
-            "initdb": [
-                { "encoding": "UTF8" },
-                { "locale": "C.UTF-8" },
-                // PostgreSQL's own collation: an update of the C library never reorders, and so never breaks, an index.
-                { "locale-provider": "builtin" },
-                { "builtin-locale": "C.UTF-8" },
-                "data-checksums",
-                { "auth-local": "peer" },
-                { "auth-host": "scram-sha-256" },
-            ],
+            "initdb": initdb(spec.version),
         },
         "postgresql": {
             "listen": format!("0.0.0.0:{PORT}"),

@@ -86,6 +86,11 @@ pub fn status(
         },
         last_backup: observed.backups.as_ref().and_then(|backups| backups.last.clone()),
         last_proved_restore: observed.backups.as_ref().and_then(|backups| backups.proved.clone()),
+        version: observed.data.as_ref().and_then(|data| data.version.clone()).or(before.version),
+        kept_version: match &observed.data {
+            Some(data) => data.kept.clone(),
+            None => before.kept_version,
+        },
         operation: observed.operation.clone(),
         provisioned: match &observed.provisioned {
             Provisioned::Done(fingerprint) => Some(fingerprint.clone()),

@@ -222,14 +222,63 @@ fn the_class_of_storage_stays() {
     assert!(fast.validate_cel_update(&load("records")).is_err());
 }
 
+/// An operation that is at work on the version, as the copies see it.
+fn course(stage: crate::operation::Stage) -> Option<upgrade::Course> {
+    let operation = serde_json::from_value(json!({
+        "apiVersion": "hz.hospital/v1alpha1", "kind": "DataOperation",
+        "metadata": { "name": "up", "namespace": "hospital-st-anna", "uid": "one" },
+        "spec": { "target": { "kind": "PostgresInstance", "name": "records" }, "action": "Upgrade", "version": "17" },
+        "status": { "phase": "Running", "stage": stage, "before": { "primary": "records-1", "from": "15", "to": "17" } },
+    }));
+    crate::operation::upgrade::course(&operation.unwrap())
+}
+
 #[test]
-fn the_major_version_stays() {
-    // There is one version today, so the refused half runs on the rule's own words.
-    assert!(load("records").validate_cel_update(&load("records")).is_ok());
-    let schema =
-        serde_json::to_value(crate::crd::all()[1].spec.versions[0].schema.clone().unwrap().open_api_v3_schema).unwrap();
-    let rule = schema.pointer("/properties/spec/properties/version/x-kubernetes-validations/0/rule");
-    assert_eq!(rule, Some(&json!("self == oldSelf")));
+fn a_copy_that_is_to_make_data_of_another_version_does_nothing_else() {
+    use crate::operation::Stage;
+    let mut records = load("records");
+    records.spec.version = PostgresVersion::V15;
+    let plan = |stage| {
+        let inputs = Inputs { course: course(stage), ..inputs(&records) };
+        let plan = desired(&records, &inputs, &Platform::eight_nodes()).unwrap();
+        refuse_unknown_fields(&plan);
+        refuse_what_restricted_refuses(&plan);
+        let set = plan.find("StatefulSet", "records").unwrap().data.clone();
+        let task = plan.find("ConfigMap", "records-patroni").unwrap().data["data"]["task.json"].clone();
+        let variables = set.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap().clone();
+        let variable = |name: &str| variables.iter().find(|found| found["name"] == name).map(|found| found["value"].clone());
+        (set["spec"]["replicas"].clone(), task, variable("HZ_VERSION"), variable("HZ_TASK"))
+    };
+    let (replicas, task, version, work) = plan(Stage::Working);
+    assert_eq!((replicas, task, version), (json!(1), json!(null), Some(json!("15"))));
+    assert_eq!(work, Some(json!(r#"{"id":"one","do":"upgrade","from":"15","to":"17"}"#)));
+    assert_eq!(plan(Stage::Stopping).0, json!(0));
+    assert_eq!(plan(Stage::Draining).0, json!(1));
+    let (replicas, task, _, work) = plan(Stage::Checking);
+    assert_eq!((replicas, work), (json!(3), None));
+    assert_eq!(task, json!(r#"{"id":"one","do":"check","from":"15","to":"17","pod":"records-1"}"#));
+    assert_eq!(plan(Stage::Starting).1, json!(r#"{"id":"one","do":"follow","from":"15","to":"17"}"#));
+    assert_eq!(course(Stage::Starting).unwrap().version, Some(PostgresVersion::V17));
+}
+
+#[test]
+fn an_empty_database_of_version_15_has_a_collation_that_it_knows() {
+    let mut records = load("records");
+    let initdb = |records: &PostgresInstance| patroni::file("records", &records.spec)["bootstrap"]["initdb"].to_string();
+    assert!(initdb(&records).contains("builtin"));
+    records.spec.version = PostgresVersion::V15;
+    assert!(!initdb(&records).contains("builtin") && initdb(&records).contains("C.UTF-8"));
+    assert_eq!(patroni::file("records", &records.spec)["postgresql"]["bin_dir"], "/usr/lib/postgresql/15/bin");
+}
+
+#[test]
+fn a_setting_of_a_newer_version_is_refused_by_name() {
+    let mut records = load("records");
+    records.spec.parameters.insert("transaction_timeout".into(), "5s".into());
+    assert!(plan(&records).is_ok());
+    records.spec.version = PostgresVersion::V15;
+    let refused = plan(&records).unwrap_err().to_string();
+    assert!(refused.starts_with("spec.parameters.transaction_timeout is `5s`: PostgreSQL 15 has no such setting"), "{refused}");
 }
 
 #[test]

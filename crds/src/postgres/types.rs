@@ -30,6 +30,7 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "LastBackup", type_ = "date", json_path = ".status.lastBackup"),
@@ -64,9 +65,9 @@ use crate::shared::{DataClass, DeletionPolicy, Member, Resources, Storage, unobs
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresInstanceSpec {
-    /// Major version of PostgreSQL. It cannot change in place; newer majors come with an upgrade that has a way back.
+    /// Major version of PostgreSQL. A DataOperation with action `Upgrade` changes it, and `RollBack` changes it back. Changed by
+    /// hand it changes nothing: the database goes on with the version of its data, and the condition `Configured` says so.
     #[serde(default)]
-    #[x_kube(validation = ("self == oldSelf", "the major version cannot change in place"))]
     pub version: PostgresVersion,
 
     /// Copies of the server, 1 to 7, each on a machine of its own. 3 survive the loss of any one machine and go on
@@ -167,8 +168,11 @@ pub struct RestoreFrom {
 }
 
 /// Major versions of PostgreSQL that can be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 pub enum PostgresVersion {
+    /// PostgreSQL 15.
+    #[serde(rename = "15")]
+    V15,
     /// PostgreSQL 17.
     #[default]
     #[serde(rename = "17")]
@@ -179,8 +183,14 @@ impl PostgresVersion {
     /// The number.
     pub fn word(self) -> &'static str {
         match self {
+            Self::V15 => "15",
             Self::V17 => "17",
         }
+    }
+
+    /// The version of this number, if it can be had.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::V15, Self::V17].into_iter().find(|version| version.word() == word)
     }
 }
 
@@ -335,6 +345,17 @@ pub struct PostgresInstanceStatus {
     #[schemars(length(max = 40))]
     pub last_proved_restore: Option<String>,
 
+    /// Version of PostgreSQL that its data is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub version: Option<String>,
+
+    /// Version of before an upgrade, to which a DataOperation with action `RollBack` leads back until one with action
+    /// `FinishUpgrade` throws its data away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub kept_version: Option<String>,
+
     /// The DataOperation that is at work on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -383,6 +404,8 @@ impl Default for PostgresInstanceStatus {
             credentials_generation: 0,
             last_backup: None,
             last_proved_restore: None,
+            version: None,
+            kept_version: None,
             operation: None,
             provisioned: None,
             granted: None,

@@ -15,6 +15,7 @@ mod drills;
 mod list;
 mod plan;
 mod restore;
+mod upgrade;
 
 /// Arguments of `hzctl db`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,12 @@ enum Command {
     Expand(actions::Expand),
     /// Throw one copy's disk away and build it anew from the others
     Rebuild(actions::Rebuild),
+    /// Go to another major version of PostgreSQL; the data of before is kept until finish-upgrade
+    Upgrade(upgrade::Upgrade),
+    /// Go back to the version and the data of before an upgrade; what was written since is lost
+    Rollback(upgrade::Rollback),
+    /// Throw the data of before an upgrade away, and with it the way back
+    FinishUpgrade(upgrade::Finish),
     /// Back a database server up now, besides what its BackupPlan does by itself
     Backup(backup::Args),
     /// List the backups of a database server, and tell what can be restored
@@ -66,6 +73,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Command::Scale(args) => actions::scale(&DATABASE, args, printer).await,
         Command::Expand(args) => actions::expand(&DATABASE, args, printer).await,
         Command::Rebuild(args) => actions::rebuild(&DATABASE, args, printer).await,
+        Command::Upgrade(args) => upgrade::upgrade(args, printer).await,
+        Command::Rollback(args) => upgrade::rollback(args, printer).await,
+        Command::FinishUpgrade(args) => upgrade::finish(args, printer).await,
         Command::Backup(args) => backup::run(args, printer).await,
         Command::Backups(args) => backups::run(args, printer).await,
         Command::Restore(args) => restore::run(args, printer).await,

@@ -8,6 +8,7 @@ use hz_crds::operation::moves::Copy;
 use hz_crds::operation::{Target, TargetKind};
 use hz_crds::postgres::change::Cluster;
 use hz_crds::postgres::patroni::REST_PORT;
+use hz_crds::postgres::upgrade::{DATA, TASK, heard};
 use hz_crds::postgres::{Inputs, PostgresInstance, REST_KEY, REST_USER, system_secret};
 use hz_crds::quantity::Amount;
 use kube::ResourceExt;
@@ -41,6 +42,8 @@ pub fn standing(world: &World, target: &Target, namespace: &str) -> Vec<CopySeen
                 stale: newest.is_some_and(|newest| revision.is_some_and(|revision| revision != newest)),
                 volume: claim.map(|claim| (claim.uid.to_string(), room(&claim.facts))),
                 pod: seen.uid.to_string(),
+                data: heard(&seen.facts["metadata"]["annotations"], DATA).unwrap_or_default(),
+                answer: heard(&seen.facts["metadata"]["annotations"], TASK),
                 copy: Copy {
                     ready: !seen.deleting && is_ready(&seen.facts),
                     going: seen.deleting,

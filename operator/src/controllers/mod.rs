@@ -19,6 +19,7 @@ mod room;
 pub mod service;
 mod settings;
 pub mod store;
+pub mod upgrade;
 mod upkeep;
 mod users;
 

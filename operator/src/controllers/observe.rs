@@ -1,6 +1,7 @@
 //! From what the watches brought to what the decisions are told. Pure.
 
 use hz_crds::labels;
+use hz_crds::postgres::upgrade::{DATA, DataSeen, heard};
 use hz_crds::service::Rollout;
 use hz_crds::shared::PodSeen;
 use serde_json::Value;
@@ -40,7 +41,8 @@ fn trouble(facts: &Value) -> Option<String> {
     let stuck = waiting.filter(|waiting| {
         waiting["reason"].as_str().is_some_and(|reason| !matches!(reason, "ContainerCreating" | "PodInitializing"))
     });
-    stuck.map(say).next().or_else(|| {
+    let held = || heard::<DataSeen>(&facts["metadata"]["annotations"], DATA).and_then(|data| data.held);
+    stuck.map(say).next().or_else(held).or_else(|| {
         condition(&facts["status"]["conditions"], "PodScheduled").filter(|c| c["status"] == "False").map(say)
     })
 }

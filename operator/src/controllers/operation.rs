@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hz_crds::Timestamp;
 use hz_crds::cache::CacheInstance;
 use hz_crds::operation::decide::{Act, CopySeen, Decision, Seen, TargetSeen, decide};
-use hz_crds::operation::{self, Action, DataOperation, Phase, Target, TargetKind, status};
+use hz_crds::operation::{self, Action, DataOperation, Phase, Target, TargetKind, status, upgrade};
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_crds::postgres::{PostgresInstance, Synchronous};
 use hz_crds::quantity::Amount;
@@ -55,7 +55,7 @@ pub async fn reconcile(operation: Arc<DataOperation>, ctx: Arc<Context>) -> Resu
     }
     if decision.act != Act::Nothing {
         tracing::info!(operation = operation.name_any(), step = decision.message, "working");
-        if let Err(error) = act(&ctx, &namespace, &target, held.as_ref(), decision.act.clone()).await {
+        if let Err(error) = act(&ctx, &namespace, &operation, held.as_ref(), decision.act.clone()).await {
             tracing::warn!(operation = operation.name_any(), error, "a step failed and is tried again");
             let stuck = Decision { message: format!("{}: {error}", decision.message), ..decision };
             let operation = ctx.engine.reporter.freshened(&operation);
@@ -114,7 +114,8 @@ pub fn first(ctx: &Context, namespace: &str, target: &Target) -> Option<DataOper
 pub fn at_work(ctx: &Context, namespace: &str, target: &Target) -> Option<(String, bool)> {
     let first = first(ctx, namespace, target)?;
     let running = first.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running);
-    let still = matches!(first.spec.action, Action::Restart | Action::Switchover | Action::Rebuild);
+    let still =
+        matches!(first.spec.action, Action::Restart | Action::Switchover | Action::Rebuild) || upgrade::is_of_version(first.spec.action);
     running.then(|| (first.name_any(), still))
 }
 
@@ -145,7 +146,7 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
                 }
             };
             let held = instance.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            seen.target = Some(TargetSeen {
+            let mut target = TargetSeen {
                 instances: instance.spec.instances,
                 size: Some(instance.spec.storage.size.clone()),
                 suspended: instance.spec.suspend,
@@ -154,7 +155,10 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
                 workers,
                 grows: false,
                 doing: doing(held),
-            });
+                ..TargetSeen::default()
+            };
+            super::upgrade::look(operation, &instance, &mut target, &seen.copies, ctx);
+            seen.target = Some(target);
             Held::Database(Box::new(instance), inputs, cluster)
         }
         TargetKind::CacheInstance => {
@@ -175,6 +179,7 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
                 workers,
                 grows: false,
                 doing: doing(held),
+                ..TargetSeen::default()
             });
             Held::Cache(Box::new(cache), inputs)
         }
@@ -202,7 +207,14 @@ fn doing(held: &[conditions::Condition]) -> Option<String> {
     configured.map(|condition| condition.message.clone())
 }
 
-async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held>, act: Act) -> Result<(), String> {
+async fn act(
+    ctx: &Context,
+    namespace: &str,
+    operation: &DataOperation,
+    held: Option<&Held>,
+    act: Act,
+) -> Result<(), String> {
+    let target = &operation.spec.target;
     let said = |error: Error| error.to_string();
     match (act, held) {
         (Act::Nothing, _) => Ok(()),
@@ -220,6 +232,10 @@ async fn act(ctx: &Context, namespace: &str, target: &Target, held: Option<&Held
         (Act::SetSize(size), _) => {
             hands::ask_for(ctx, namespace, target, &json!({ "storage": { "size": size } })).await.map_err(said)
         }
+        (Act::SetVersion(version), _) => {
+            hands::ask_for(ctx, namespace, target, &json!({ "version": version })).await.map_err(said)
+        }
+        (Act::OrderBackup, _) => super::upgrade::order_backup(ctx, namespace, operation).await.map_err(said),
         (Act::HandOver(from, to), Some(Held::Database(instance, inputs, cluster))) => {
             hand_over(ctx, instance, inputs, cluster, &from, &to).await
         }

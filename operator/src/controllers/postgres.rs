@@ -19,6 +19,7 @@ use kube::api::ListParams;
 
 use super::cache::patiently;
 use super::observe::pods;
+use super::upgrade::{self, Described};
 use super::upkeep::{self, Looked};
 use super::{
     Context, backup_plan, copies, encryption, hands, next_look, operation, outcome, pooler, room, settings, told, users,
@@ -38,7 +39,8 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let _turn = ctx.turns.of(&namespace, &target).await;
     let platform = ctx.platform.get();
     let (ordered, instance) = (Arc::clone(&instance), encryption::as_it_can_be(&instance, &ctx));
-    let (inputs, (outcome, said)) = match plan(&instance, &namespace, &name, &ctx).await? {
+    let described = upgrade::described(&instance, &ctx);
+    let (inputs, (outcome, said)) = match plan(&described, &namespace, &name, &ctx).await? {
         Ok((inputs, plan)) => {
             hands::make_way(&ctx, &namespace, &name, &instance.spec.storage.size).await?;
             (inputs, outcome(ctx.engine.apply(plan).await)?)
@@ -50,8 +52,8 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
     let operation = at_work.map(|(name, _)| name);
     let backups = backup_plan::seen(&ctx, &namespace, &name);
-    let unusable = users::unusable(&inputs);
-    let mut observed = Observed { outcome, pods, operation, backups, unusable, ..Observed::default() };
+    let (unusable, data) = (users::unusable(&inputs), described.data);
+    let mut observed = Observed { outcome, pods, operation, data, backups, unusable, ..Observed::default() };
     if observed.outcome == Outcome::Applied && !instance.spec.suspend {
         observed.rooms = room::ask(&namespace, &name, &observed.pods, &ctx).await;
         // With the passwords that come next, where new ones are on their way: the server has them before any Secret.
@@ -64,10 +66,16 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
             keep_up(&instance, &inputs, &target, &mut observed, &ctx).await?;
         }
     }
+    let mismatch = described.mismatch.is_some();
+    if let Some(mismatch) = described.mismatch.filter(|_| observed.outcome == Outcome::Applied) {
+        observed.settings = Settings::Failed(mismatch);
+    }
     let status = status(&instance, &observed, &platform, Timestamp::now());
     ctx.engine.reporter.report(&*ordered, &status).await?;
     let when_ready = match (instance.spec.suspend, &observed.settings) {
         (true, _) => Next::OnChange,
+        // That is for a person to mend.
+        (false, _) if mismatch => Next::After(ctx.ask_again),
         (false, Settings::OnTheirWay(_) | Settings::Failed(_)) => Next::Soon,
         // Until the kubelet has brought the files, and the copy has read them.
         (false, _) if matches!(observed.encryption, Encryption::Other(_)) => Next::Soon,
@@ -78,7 +86,8 @@ pub async fn reconcile(instance: Arc<PostgresInstance>, ctx: Arc<Context>) -> Re
 
 type Planned = Result<(Inputs, Plan), Unfit>;
 
-async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+async fn plan(described: &Described, namespace: &str, name: &str, ctx: &Context) -> Result<Planned, Error> {
+    let instance = &described.instance;
     if let Err(unfit) = ctx.hospital(namespace) {
         return Ok(Err(unfit));
     }
@@ -89,7 +98,7 @@ async fn plan(instance: &PostgresInstance, namespace: &str, name: &str, ctx: &Co
     let patroni_maps =
         if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
     let users = users::passwords(instance, namespace, ctx).await?;
-    let inputs = Inputs { passwords, certificates, foreign, patroni_maps, users };
+    let inputs = Inputs { passwords, certificates, foreign, patroni_maps, users, course: described.course.clone() };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
 

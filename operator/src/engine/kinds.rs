@@ -3,6 +3,7 @@
 //! A fixed table rather than discovery: it needs no call, and the chart's rights are tested against it.
 
 use hz_crds::labels;
+use hz_crds::postgres::upgrade;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
@@ -198,12 +199,18 @@ fn reduce_pod(pod: &Value) -> Value {
         })
         .collect();
     json!({
-        "metadata": {"name": pod["metadata"]["name"], "labels": pod["metadata"]["labels"],
+        "metadata": {"name": pod["metadata"]["name"], "labels": pod["metadata"]["labels"], "annotations": said(pod),
                      "deletionTimestamp": pod["metadata"]["deletionTimestamp"]},
         "spec": {"nodeName": pod["spec"]["nodeName"], "containers": []},
         "status": {"phase": pod["status"]["phase"], "podIP": pod["status"]["podIP"],
                    "conditions": conditions, "containerStatuses": containers},
     })
+}
+
+/// What a pod says of its data and of what it was asked for.
+fn said(pod: &Value) -> Value {
+    let annotations = &pod["metadata"]["annotations"];
+    json!({ upgrade::DATA: annotations[upgrade::DATA], upgrade::TASK: annotations[upgrade::TASK] })
 }
 
 /// What a container that ended said of itself; only Jobs have something to say.

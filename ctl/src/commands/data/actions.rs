@@ -1,6 +1,7 @@
 //! What can be asked of a database or cache: each becomes a DataOperation, which the operator does.
 
 use hz_crds::operation::{Action, DataOperation, DataOperationSpec, Target, a_week};
+use hz_crds::postgres::PostgresVersion;
 use hz_crds::quantity::Amount;
 use hz_crds::shared::PodSeen;
 
@@ -90,11 +91,19 @@ pub fn size(text: &str) -> Result<Amount, String> {
 
 /// What is asked for, apart from of whom.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Wish {
+pub struct Wish {
     instances: Option<i32>,
     size: Option<Amount>,
     member: Option<String>,
     candidate: Option<String>,
+    /// Version to upgrade to.
+    pub version: Option<PostgresVersion>,
+    /// Do without a backup of today.
+    pub skip_backup: bool,
+    /// What was written since the upgrade may be lost.
+    pub accept_loss_since: bool,
+    /// What is said before the question, where data goes.
+    pub warning: Option<String>,
 }
 
 /// Run a switchover.
@@ -127,7 +136,8 @@ pub async fn rebuild(sort: &Sort, args: Rebuild, printer: &mut Printer) -> Resul
     ask(sort, Action::Rebuild, args.asked, Wish { member: Some(args.member), ..Wish::default() }, printer).await
 }
 
-async fn ask(
+/// Ask for it, and follow it if that was asked for.
+pub async fn ask(
     sort: &Sort,
     action: Action,
     asked: Asked,
@@ -135,7 +145,12 @@ async fn ask(
     printer: &mut Printer,
 ) -> Result<ExitStatus, Failure> {
     let member = wish.member.clone().filter(|_| !asked.yes);
-    let question = member.as_deref().map(|name| Question { act: "rebuild", thing: "copy", name, instead: "--yes" });
+    let server = wish.warning.as_ref().map(|_| asked.name.clone()).filter(|_| !asked.yes);
+    let question = match (&member, &server) {
+        (Some(name), _) => Some(Question { act: "rebuild", thing: "copy", name, instead: "--yes" }),
+        (None, Some(name)) => Some(Question { act: "this", thing: "database server", name, instead: "--yes" }),
+        (None, None) => None,
+    };
     // Before anything takes time: who cannot be asked should know at once.
     question.map_or(Ok(()), |question| question.can_be_asked())?;
     let client = asked.reach.client().await?;
@@ -144,7 +159,7 @@ async fn ask(
         check(sort, &place.name, &wish, &pods::of(&client, sort, &place).await?)?;
     }
     if let Some(question) = question {
-        printer.say(warning(&place, question.name));
+        printer.say(wish.warning.clone().unwrap_or_else(|| warning(&place, question.name)));
         question.ask(None, printer)?;
     }
     let operation = operation(sort, &place, action, wish, asked.timeout, &random(5));
@@ -193,6 +208,9 @@ fn operation(sort: &Sort, place: &Place, action: Action, wish: Wish, deadline: i
         size: wish.size,
         member: wish.member,
         candidate: wish.candidate,
+        version: wish.version,
+        skip_backup: wish.skip_backup,
+        accept_loss_since: wish.accept_loss_since,
         deadline_seconds: deadline,
         ttl_seconds_after_finished: a_week(),
         cancel: false,
@@ -226,6 +244,8 @@ mod tests {
                     "target": { "kind": "CacheInstance", "name": "records" },
                     "action": "Scale",
                     "instances": 5,
+                    "skipBackup": false,
+                    "acceptLossSince": false,
                     "deadlineSeconds": 60,
                     "ttlSecondsAfterFinished": 604_800,
                     "cancel": false,

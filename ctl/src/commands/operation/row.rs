@@ -73,6 +73,9 @@ pub fn deed(operation: &DataOperation) -> String {
         Action::Expand => "expansion",
         Action::Switchover => "switchover",
         Action::Rebuild => "rebuild",
+        Action::Upgrade => "upgrade",
+        Action::RollBack => "way back",
+        Action::FinishUpgrade => "end of the upgrade",
     };
     let of = spec.member.as_deref().unwrap_or(&spec.target.name);
     format!("the {noun} of {of}")
