@@ -12,8 +12,8 @@ use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
-    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, pooler, slots,
-    system_secret, users,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, owner_slot, parameters, patroni, pooler,
+    slots, system_secret, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -181,11 +181,8 @@ impl Server<'_> {
         let Some(slot) = user_slot(self.name, user) else { return Ok(None) };
         let (name, password) = (&user.name, inputs.passwords.get(&slot)?);
         let host = platform.host(self.name, self.namespace);
-        let mut data: BTreeMap<&str, String> = BTreeMap::from([
-            ("port", PORT.to_string()),
-            ("user", name.clone()),
-            (PASSWORD_KEY, password.to_owned()),
-        ]);
+        let mut data: BTreeMap<&str, String> =
+            BTreeMap::from([("port", PORT.to_string()), ("user", name.clone()), (PASSWORD_KEY, password.to_owned())]);
         if let Some(database) = user.database() {
             data.insert("uri", format!("postgresql://{name}:{password}@{host}:{PORT}/{database}"));
             data.insert("dbname", database.to_owned());
