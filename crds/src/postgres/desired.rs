@@ -194,11 +194,8 @@ impl Server<'_> {
         let Some(slot) = user_slot(self.name, user) else { return Ok(None) };
         let (name, password) = (&user.name, inputs.passwords.get(&slot)?);
         let host = platform.host(self.name, self.namespace);
-        let mut data: BTreeMap<&str, String> = BTreeMap::from([
-            ("port", PORT.to_string()),
-            ("user", name.clone()),
-            (PASSWORD_KEY, password.to_owned()),
-        ]);
+        let mut data: BTreeMap<&str, String> =
+            BTreeMap::from([("port", PORT.to_string()), ("user", name.clone()), (PASSWORD_KEY, password.to_owned())]);
         if let Some(database) = user.database() {
             let query = tls::query(self.spec.tls);
             data.insert("uri", format!("postgresql://{name}:{password}@{host}:{PORT}/{database}{query}"));

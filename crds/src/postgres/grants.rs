@@ -105,7 +105,9 @@ fn on_databases(users: &[User]) -> String {
             let mut given = format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {who};");
             if grant.access == Access::Owner {
                 // What it makes belongs to the owner, as if the owner had made it.
-                given += &format!(" GRANT {database} TO {who}; ALTER ROLE {who} IN DATABASE {database} SET ROLE {database};");
+                given += &format!(
+                    " GRANT {database} TO {who}; ALTER ROLE {who} IN DATABASE {database} SET ROLE {database};"
+                );
             }
             sql += &where_there(&user.name, &given);
         }

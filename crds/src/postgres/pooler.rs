@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::sql::{identifier, literal};
 use super::patroni::PORT;
+use super::sql::{identifier, literal};
 use super::tls::{self as encryption, Tls};
 use super::{APP, Inputs, PASSWORD_KEY, PostgresInstance, SUPERUSER_KEY, Statement, scram, system_secret};
 use crate::conditions::Verdict;
@@ -196,7 +196,11 @@ pub(super) fn check(instance: &PostgresInstance) -> Result<(), Unfit> {
     }
     // Their Secrets would meet.
     let own = pooler_name("");
-    match spec.databases.iter().position(|database| spec.pooler.is_some() && super::database_secret("", &database.name) == own) {
+    match spec
+        .databases
+        .iter()
+        .position(|database| spec.pooler.is_some() && super::database_secret("", &database.name) == own)
+    {
         None => Ok(()),
         Some(number) => Err(Unfit::refused(
             format!("spec.databases[{number}].name"),
@@ -379,7 +383,9 @@ fn deployment(
 /// A sidecar: it is there before PgBouncer and ends after it, so that the last transactions come through.
 fn holder(platform: &Platform, host: &str, mode: PoolerTls, reads: bool) -> Value {
     let mut args: Vec<String> =
-        ["hold", "--listen", &format!("127.0.0.1:{HOLDER_PORT}"), "--to", &format!("{host}:{PORT}")].map(str::to_owned).to_vec();
+        ["hold", "--listen", &format!("127.0.0.1:{HOLDER_PORT}"), "--to", &format!("{host}:{PORT}")]
+            .map(str::to_owned)
+            .to_vec();
     args.extend(["--patience-seconds".to_owned(), PATIENCE.to_string()]);
     if !reads {
         args.push("--writes".to_owned());
@@ -398,9 +404,7 @@ fn holder(platform: &Platform, host: &str, mode: PoolerTls, reads: bool) -> Valu
 }
 
 fn bouncer(instance: &PostgresInstance, platform: &Platform, mode: PoolerTls) -> Value {
-    let knock = |period: i32, failures: i32| {
-        json!({ "tcpSocket": { "port": "postgres" }, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures })
-    };
+    let knock = |period: i32, failures: i32| json!({ "tcpSocket": { "port": "postgres" }, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures });
     let mut volumes = vec![
         json!({ "name": "configuration", "mountPath": FOLDER, "readOnly": true }),
         json!({ "name": "secrets", "mountPath": SECRETS, "readOnly": true }),
@@ -439,7 +443,8 @@ pub(super) fn statements(instance: &PostgresInstance, inputs: &Inputs) -> Result
     let (role, text) = (identifier(POOLER_USER), literal(POOLER_USER));
     let slots = pooler_slots(instance);
     let Some(slot) = slots.first() else {
-        let without = format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {text} AND rolcanlogin)");
+        let without =
+            format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {text} AND rolcanlogin)");
         return Ok(vec![on_server(Some(without), format!("ALTER ROLE {role} NOLOGIN"), "keep the pooler out")]);
     };
     let secret = inputs.passwords.get(&Slot::new(system_secret(&instance.name_any()), SUPERUSER_KEY))?;

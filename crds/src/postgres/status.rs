@@ -122,7 +122,9 @@ fn provisioned(instance: &PostgresInstance, observed: &Observed) -> Option<Verdi
     }
     let (databases, users) = (instance.spec.databases.len(), instance.spec.users.len());
     let generation = instance.spec.credentials_generation;
-    let said = format!("{databases} databases, {users} users and their passwords of generation {generation} are as the spec says");
+    let said = format!(
+        "{databases} databases, {users} users and their passwords of generation {generation} are as the spec says"
+    );
     Some(Verdict::yes("AsInSpec", said))
 }
 

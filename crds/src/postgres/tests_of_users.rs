@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::pooler::{PoolerSeen, Pooler, pooled};
+use super::pooler::{Pooler, PoolerSeen, pooled};
 use super::users::{Access, Grant, PasswordRef, User, password_from, turned, turning};
 use super::*;
 use crate::conditions::is_true;
@@ -188,10 +188,7 @@ fn new_passwords_are_for_tenants_alone_and_the_same_until_they_are_everywhere() 
     }
     let kept = desired(&instance, &before, &Platform::eight_nodes()).unwrap();
     assert!(kept.find("Secret", "records-rotation-1").is_some(), "an operator that is stopped goes on with the same");
-    assert_ne!(
-        provision(&instance, &before).unwrap().fingerprint,
-        provision(&instance, &next).unwrap().fingerprint
-    );
+    assert_ne!(provision(&instance, &before).unwrap().fingerprint, provision(&instance, &next).unwrap().fingerprint);
 }
 
 #[test]
@@ -238,7 +235,8 @@ fn what_is_wrong_with_a_user_leaves_the_database_ready() {
         let condition = status.conditions.into_iter().find(|condition| condition.type_ == "Provisioned").unwrap();
         (condition.status, condition.reason, condition.message)
     };
-    let unusable = said(Observed { unusable: vec!["spec.users[2].secretRef.name: there is no Secret hr".into()], ..serving() });
+    let unusable =
+        said(Observed { unusable: vec!["spec.users[2].secretRef.name: there is no Secret hr".into()], ..serving() });
     assert_eq!((unusable.0.as_str(), unusable.1.as_str()), ("False", "SecretNotUsable"));
     assert!(unusable.2.contains("there is no Secret hr"));
     let failed = said(Observed { granted: Provisioned::Failed("failed to grant: no schema".into()), ..serving() });

@@ -92,8 +92,7 @@ async fn look_at(instance: &PostgresInstance, inputs: &Inputs, pooler: &str, ctx
     let wanted = instance.spec.pooler.as_ref().map_or(0, |spec| spec.instances);
     let mut seen = PoolerSeen { name: pooler.to_owned(), ready, wanted, probe: Probe::NotAsked };
     let [password, _] = &pooler_slots(instance)[..] else { return seen };
-    let (Some(address), Ok(password)) =
-        (ctx.service_address(&namespace, pooler), inputs.passwords.get(password))
+    let (Some(address), Ok(password)) = (ctx.service_address(&namespace, pooler), inputs.passwords.get(password))
     else {
         return seen;
     };

@@ -136,7 +136,9 @@ async fn ask(instance: &PostgresInstance, inputs: &Inputs, observed: &mut Observ
     let stands = instance.status.as_ref().and_then(|status| status.provisioned.as_ref()) == Some(&wanted.fingerprint);
     let (object, question) = (format!("postgres {namespace}/{name}"), format!("{admin:?} {:?}", observed.pods));
     let in_force = still || settings::in_force(instance);
-    if let Some(confirming) = ctx.answers.fresh(&object, &question).filter(|_| stands && in_force && users::stand(instance, inputs)) {
+    if let Some(confirming) =
+        ctx.answers.fresh(&object, &question).filter(|_| stands && in_force && users::stand(instance, inputs))
+    {
         observed.probe = Probe::Answered;
         observed.confirming = confirming;
         return;
