@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
-    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters, patroni,
-    slots, system_secret,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters,
+    patroni, slots, system_secret,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -230,7 +230,12 @@ impl Server<'_> {
         if let Some(from) = &self.spec.restore_from {
             labels.insert(backup::SOURCE.into(), from.plan.clone());
         }
-        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes(), exporter::SERVE.as_bytes()]);
+        let start = digest([
+            file.to_string().as_bytes(),
+            patroni::TAKE_OVER.as_bytes(),
+            backup::SERVE.as_bytes(),
+            exporter::SERVE.as_bytes(),
+        ]);
         let container = "kubectl.kubernetes.io/default-container";
         json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16], container: "postgres" } })
     }
