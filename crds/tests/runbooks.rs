@@ -38,11 +38,8 @@ const BEGINNINGS: &[&str] = &[
 ];
 
 /// Where a reason comes from a variable, whose values are found by another of [`BEGINNINGS`].
-const FORWARDS: &[(&str, &str)] = &[
-    ("conditions.rs", "unfit.reason()"),
-    ("operation/status.rs", "decision.reason"),
-    ("postgres/room.rs", "reason"),
-];
+const FORWARDS: &[(&str, &str)] =
+    &[("conditions.rs", "unfit.reason()"), ("operation/status.rs", "decision.reason"), ("postgres/room.rs", "reason")];
 
 /// Reasons given in words that are not next to one of [`BEGINNINGS`]: file, word, kinds.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
@@ -111,7 +108,8 @@ fn every_reason_that_the_code_gives_has_a_runbook() {
                 };
                 seen += 1;
                 let (kinds, prefix) = kinds(&file);
-                let known = TABLE.iter().any(|row| row.reason == reason && (kinds.contains(&row.kind) || row.kind == "*"));
+                let known =
+                    TABLE.iter().any(|row| row.reason == reason && (kinds.contains(&row.kind) || row.kind == "*"));
                 if !known {
                     missing.insert((file.clone(), kinds[0], reason.to_owned(), prefix));
                 }
@@ -152,7 +150,13 @@ fn every_row_is_of_a_reason_that_the_code_gives() {
     let mut all: String = files.iter().map(|file| code(file)).collect();
     all.push_str(&code(&root().join("operator/src/engine/report.rs")));
     for row in TABLE {
-        assert!(all.contains(&format!("\"{}\"", row.reason)), "nothing gives {} {} {}", row.kind, row.type_, row.reason);
+        assert!(
+            all.contains(&format!("\"{}\"", row.reason)),
+            "nothing gives {} {} {}",
+            row.kind,
+            row.type_,
+            row.reason
+        );
         let type_ = format!("\"{}\"", row.type_);
         assert!(all.contains(&type_), "no condition is called {}", row.type_);
     }
@@ -197,7 +201,8 @@ fn every_runbook_says_what_it_means_what_works_and_what_to_do() {
         let mut from = 0;
         for section in SECTIONS {
             let heading = format!("\n### {section}\n");
-            let at = body[from..].find(&heading).unwrap_or_else(|| panic!("{id} has no section `{section}` in its place"));
+            let at =
+                body[from..].find(&heading).unwrap_or_else(|| panic!("{id} has no section `{section}` in its place"));
             from += at + heading.len();
             let text = body[from..].split("\n### ").next().unwrap().trim();
             assert!(text.len() >= 10, "{id} says nothing under `{section}`");

@@ -155,7 +155,8 @@ pub fn database_secret(instance: &str, database: &str) -> String {
 /// Passwords this instance needs. The operator keeps those that exist and makes those that do not.
 pub fn slots(instance: &PostgresInstance) -> Vec<Slot> {
     let name = instance.name_any();
-    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY, exporter::KEY].map(|key| Slot::new(system_secret(&name), key));
+    let system = [SUPERUSER_KEY, REPLICATION_KEY, REWIND_KEY, REST_KEY, exporter::KEY]
+        .map(|key| Slot::new(system_secret(&name), key));
     let databases = instance.spec.databases.iter().map(|database| owner_slot(&name, database));
     let users = instance.spec.users.iter().filter_map(|user| users::user_slot(&name, user));
     let rest = pooler::pooler_slots(instance).into_iter().chain(users::turn_slot(instance));

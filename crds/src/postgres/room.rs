@@ -61,7 +61,8 @@ pub fn verdict(instance: &str, asked: &[Asked]) -> Option<Verdict> {
         return Some(Verdict::no(reason, message));
     }
     // A copy that is not ready is told of elsewhere; one that is has to say how much room it has.
-    let silent = asked.iter().filter(|asked| asked.ready).find_map(|asked| Some((&asked.pod, asked.said.as_ref().err()?)));
+    let silent =
+        asked.iter().filter(|asked| asked.ready).find_map(|asked| Some((&asked.pod, asked.said.as_ref().err()?)));
     if let Some((pod, why)) = silent {
         return Some(Verdict::unknown("NotSeen", format!("{pod} does not say how much room it has: {why}")));
     }

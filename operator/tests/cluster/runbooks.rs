@@ -15,7 +15,8 @@ fn message(object: &Value, type_: &str) -> String {
 }
 
 async fn records_say(lab: &Lab, type_: &str, reason: &str) -> Value {
-    lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| condition(object, type_)["reason"] == reason).await
+    lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| condition(object, type_)["reason"] == reason)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +51,12 @@ async fn a_message_names_its_runbook_once_and_an_alert_has_a_gauge() {
     let touched = instances.patch("records", &params, &kube::api::Patch::Merge(&touch)).await.unwrap();
     operator.at_rest().await;
     let after = lab.get("PostgresInstance", Some(HOSPITAL), "records").await.unwrap();
-    assert_eq!(Some(version(&after)), touched.metadata.resource_version.map(Value::from), "before: {}", version(&before));
+    assert_eq!(
+        Some(version(&after)),
+        touched.metadata.resource_version.map(Value::from),
+        "before: {}",
+        version(&before)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +74,10 @@ async fn a_disk_that_fills_up_is_told_before_it_is_full_and_also_when_nothing_an
     *operator.probes.room.lock().unwrap() = Some(Room { size: 20 << 30, free: 2 << 30 });
     let told = records_say(&lab, "StorageHealthy", "NearlyFull").await;
     let said = message(&told, "StorageHealthy");
-    assert!(said.contains("records-0 has 10 % of 20.0 GiB free, records-1") && said.contains("hzctl db expand records"), "{said}");
+    assert!(
+        said.contains("records-0 has 10 % of 20.0 GiB free, records-1") && said.contains("hzctl db expand records"),
+        "{said}"
+    );
     assert!(said.ends_with(" (hzctl explain HZ-PG-017)"), "{said}");
     assert_eq!(ready(&told)["status"], "True", "it still works");
 

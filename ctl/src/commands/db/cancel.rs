@@ -18,8 +18,10 @@ use crate::printer::Printer;
 
 /// Arguments of `hzctl db cancel`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "`hzctl db backups NAME` and `kubectl get backups,restores -A` list what there is. What was complete \
-    stays complete; a database server that a restore had made stays, and is named.")]
+#[command(
+    after_help = "`hzctl db backups NAME` and `kubectl get backups,restores -A` list what there is. What was complete \
+    stays complete; a database server that a restore had made stays, and is named."
+)]
 pub struct Args {
     /// Name of the Backup or Restore; `backup/NAME` or `restore/NAME` where both have it
     name: String,
@@ -46,7 +48,9 @@ pub async fn run(args: Args, printer: &mut Printer) -> Result<ExitStatus, Failur
         Some(("backup", name)) => backup(&client, namespace, name).await?,
         Some(("restore", name)) => restore(&client, namespace, name).await?,
         Some((other, _)) => {
-            return Err(Failure::input(format!("there is no `{other}` to cancel")).hint("write backup/NAME or restore/NAME"));
+            return Err(
+                Failure::input(format!("there is no `{other}` to cancel")).hint("write backup/NAME or restore/NAME")
+            );
         }
         None => either(&client, namespace, &args.name).await?,
     };
