@@ -27,3 +27,4 @@ mod rules_of_backups;
 mod silence;
 mod told;
 mod torn;
+mod upgrades;

@@ -376,6 +376,8 @@ pub struct Fake {
     pub silent: Mutex<Option<Silent>>,
     /// What the copies agree on, as Patroni keeps it.
     pub agreed: Mutex<Value>,
+    /// What Patroni says of the copies.
+    pub cluster: Mutex<Cluster>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
     /// Owners of databases do not get in until databases are made anew; the superuser does.
@@ -432,7 +434,8 @@ impl Probes for Fake {
     fn agreed<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(Value, Cluster), Silent>> {
         Box::pin(async {
             let there = self.agreed.lock().unwrap().clone();
-            Fake::answer(self, (there, Cluster::default()))
+            let cluster = self.cluster.lock().unwrap().clone();
+            Fake::answer(self, (there, cluster))
         })
     }
 
