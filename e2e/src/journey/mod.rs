@@ -14,6 +14,7 @@ mod resume;
 mod settings;
 mod silence;
 mod up;
+mod upgrade;
 mod worker;
 mod writer;
 
@@ -63,7 +64,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 15] = [
+const ALL: [Journey; 16] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -73,6 +74,7 @@ const ALL: [Journey; 15] = [
     Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "operations", from: From::Hospital, run: operations::run },
     Journey { name: "backups", from: From::Hospital, run: backups::run },
+    Journey { name: "upgrade", from: From::Hospital, run: upgrade::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
     Journey { name: "faults", from: From::Hospital, run: faults::run },
     Journey { name: "reset", from: From::Hospital, run: reset::run },
