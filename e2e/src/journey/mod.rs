@@ -20,6 +20,7 @@ mod settings;
 mod silence;
 mod travel;
 mod up;
+mod upgrade;
 mod worker;
 pub mod writer;
 
@@ -129,6 +130,7 @@ const ALL: &[Journey] = &[
     on_hospital("disk-full", disk_full::run),
     on_hospital("clock-wrong", clock_wrong::run),
     Journey { minutes: 20, ..on_hospital("backups", backups::run) },
+    on_hospital("upgrade", upgrade::run),
     Journey { minutes: 20, ..on_hospital("faults", faults::run) },
     on_hospital("restart", restart::run),
     on_hospital("reset", reset::run),

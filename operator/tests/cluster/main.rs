@@ -31,3 +31,4 @@ mod runbooks;
 mod silence;
 mod told;
 mod torn;
+mod upgrades;

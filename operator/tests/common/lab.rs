@@ -380,6 +380,8 @@ pub struct Fake {
     pub brought: Mutex<Option<Live>>,
     /// Room on every copy's volume; half of it is free if nobody says otherwise.
     pub room: Mutex<Option<Room>>,
+    /// What Patroni says of the copies.
+    pub cluster: Mutex<Cluster>,
     /// What the primary says of its log.
     pub archiver: Mutex<Archiver>,
     /// The certificate that every copy shows, DER; nobody can look while there is none.
@@ -442,7 +444,8 @@ impl Probes for Fake {
     fn agreed<'a>(&'a self, _: &'a Rest) -> BoxFuture<'a, Result<(Value, Cluster), Silent>> {
         Box::pin(async {
             let there = self.agreed.lock().unwrap().clone();
-            Fake::answer(self, (there, Cluster::default()))
+            let cluster = self.cluster.lock().unwrap().clone();
+            Fake::answer(self, (there, cluster))
         })
     }
 

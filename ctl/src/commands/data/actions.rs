@@ -92,10 +92,14 @@ pub fn size(text: &str) -> Result<Amount, String> {
 /// What is asked for, apart from of whom.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wish {
-    instances: Option<i32>,
-    size: Option<Amount>,
-    member: Option<String>,
-    candidate: Option<String>,
+    /// Copies there should be.
+    pub instances: Option<i32>,
+    /// Room for data of each copy.
+    pub size: Option<Amount>,
+    /// The copy to build anew.
+    pub member: Option<String>,
+    /// The copy that is to lead.
+    pub candidate: Option<String>,
     /// Version to upgrade to.
     pub version: Option<PostgresVersion>,
     /// Do without a backup of today.
