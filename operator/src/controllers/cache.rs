@@ -45,7 +45,10 @@ pub async fn reconcile(cache: Arc<CacheInstance>, ctx: Arc<Context>) -> Result<N
     let at_work = operation::at_work(&ctx, &namespace, &target);
     let still = at_work.as_ref().is_some_and(|(_, still)| *still);
     let mut settings = if works && !still { keep_up(&cache, &inputs, &target, &ctx).await? } else { Settings::NotSeen };
-    if let (Settings::InForce, Given::Short(why)) = (&settings, &given) {
+    // Without a server that is ready there is nothing to be out of step with, and operations may mend it.
+    if let (Settings::InForce, Given::Short(why)) = (&settings, &given)
+        && pods.iter().any(|pod| pod.ready)
+    {
         settings = Settings::OnTheirWay(why.clone());
     }
     let old_until = inputs.credentials.next_end(&cache.spec);
