@@ -46,7 +46,7 @@ pub fn agreed(spec: &PostgresInstanceSpec) -> Value {
             "use_pg_rewind": true,
             "use_slots": true,
             "remove_data_directory_on_rewind_failure": true,
-            "pg_hba": tls::pg_hba(spec.tls),
+            "pg_hba": tls::pg_hba(spec),
             "parameters": parameters::all(spec),
         },
     })

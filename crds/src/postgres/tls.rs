@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{PostgresInstance, REPLICATION, SUPERUSER};
+use super::{PostgresInstance, PostgresInstanceSpec, REPLICATION, REWIND, SUPERUSER};
 use crate::certificates::{CA_CRT, TLS_CRT, TLS_KEY};
 use crate::conditions::Verdict;
 use crate::{CertificateSlot, KeyPair, Platform};
@@ -90,17 +90,25 @@ pub(super) fn among_copies(tls: Tls) -> Value {
     json!({ "replication": look, "rewind": look })
 }
 
-/// Who is let in, from where, and how. Patroni itself, and whoever is in the pod, comes by the loopback.
-pub(super) fn pg_hba(tls: Tls) -> Value {
-    let host = if tls == Tls::Required { "hostssl" } else { "host" };
+/// Who is let in, from where, and how. Patroni itself, and whoever is in the pod, comes by the loopback. Into a sealed
+/// instance come those alone whose passwords nobody but the operator has: what was restored knows the passwords of the
+/// original, and its users must not get in with them, whatever the network lets through.
+pub(super) fn pg_hba(spec: &PostgresInstanceSpec) -> Value {
+    let host = if spec.tls == Tls::Required { "hostssl" } else { "host" };
+    let owners = spec.databases.iter().map(|database| database.name.as_str());
+    let who = match spec.sealed {
+        // Quoted, so that no name is taken for a word of the file, such as `all`.
+        true => [SUPERUSER, REWIND].into_iter().chain(owners).map(|user| format!("\"{user}\"")).collect::<Vec<_>>().join(","),
+        false => "all".to_owned(),
+    };
     let mut lines = vec![
         format!("local all {SUPERUSER} peer"),
         format!("host replication {REPLICATION} 127.0.0.1/32 scram-sha-256"),
         "host all all 127.0.0.1/32 scram-sha-256".to_owned(),
         format!("{host} replication {REPLICATION} all scram-sha-256"),
-        format!("{host} all all all scram-sha-256"),
+        format!("{host} all {who} all scram-sha-256"),
     ];
-    if tls == Tls::Required {
+    if spec.tls == Tls::Required {
         // Refused in any case; this way the server says why.
         lines.push("hostnossl all all all reject".to_owned());
     }

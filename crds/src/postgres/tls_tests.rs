@@ -34,7 +34,7 @@ mod base64_of {
 
 #[test]
 fn who_does_not_encrypt_is_let_in_by_the_loopback_only() {
-    let lines = pg_hba(Tls::Required);
+    let lines = pg_hba(&instance(Tls::Required).spec);
     let open = |line: &&serde_json::Value| {
         let line = line.as_str().unwrap();
         line.starts_with("host ") && !line.contains("127.0.0.1/32")
@@ -42,8 +42,18 @@ fn who_does_not_encrypt_is_let_in_by_the_loopback_only() {
     assert_eq!(lines.as_array().unwrap().iter().filter(open).count(), 0, "{lines}");
     assert_eq!(lines.as_array().unwrap().last(), Some(&json!("hostnossl all all all reject")));
     for tls in [Tls::Preferred, Tls::Introduced] {
-        assert_eq!(pg_hba(tls).as_array().unwrap().iter().filter(open).count(), 2);
+        assert_eq!(pg_hba(&instance(tls).spec).as_array().unwrap().iter().filter(open).count(), 2);
     }
+}
+
+#[test]
+fn into_a_sealed_instance_come_those_alone_whose_passwords_the_operator_made_for_it() {
+    let mut sealed = instance(Tls::Required);
+    sealed.spec.sealed = true;
+    let lines = pg_hba(&sealed.spec);
+    let lines: Vec<&str> = lines.as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
+    assert!(lines.contains(&r#"hostssl all "postgres","rewinder","orthanc","lab_results","appointments" all scram-sha-256"#), "{lines:?}");
+    assert!(!lines.contains(&"hostssl all all all scram-sha-256"));
 }
 
 #[test]
