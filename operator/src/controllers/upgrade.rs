@@ -92,7 +92,7 @@ fn backup_name(plan: &str, operation: &DataOperation) -> String {
 pub async fn order_backup(ctx: &Context, namespace: &str, operation: &DataOperation) -> Result<(), Error> {
     let Some(backups) = backup_plan::seen(ctx, namespace, &operation.spec.target.name) else { return Ok(()) };
     let name = backup_name(&backups.plan, operation);
-    let mut backup = Backup::new(&name, BackupSpec { plan: backups.plan, type_: BackupType::Full });
+    let mut backup = Backup::new(&name, BackupSpec { plan: backups.plan, type_: BackupType::Full, cancel: false });
     backup.metadata.namespace = Some(namespace.to_owned());
     let api: Api<Backup> = Api::namespaced(ctx.engine.client.clone(), namespace);
     match api.create(&PostParams::default(), &backup).await {
