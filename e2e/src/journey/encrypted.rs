@@ -45,7 +45,7 @@ fn clear_text_is_refused(cluster: &Cluster<'_>) -> Result<()> {
     ensure!(uri.ends_with("?sslmode=verify-full"), "the tenant's URI does not insist on the right server");
     let primary = cluster.pod_with_role("records", "primary")?;
     let clear = uri.replace("sslmode=verify-full", "sslmode=disable");
-    let ask = format!("exec -i -n {HOSPITAL} {primary} -- psql '{clear}' -X -A -t -f - 2>&1");
+    let ask = format!("exec -i -n {HOSPITAL} {primary} -- psql '{clear}' -X -A -t -f -");
     let refused = cluster.kubectl_with(&ask, "select 1");
     let said = format!("{refused:?}");
     ensure!(refused.is_err() && said.contains("no encryption"), "clear text was not refused: {said}");
