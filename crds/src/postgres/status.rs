@@ -38,7 +38,7 @@ pub fn status(
         Some(verdict) => conditions.with(CONFIGURED, verdict),
         None => conditions,
     };
-    let conditions = match observed.encryption.verdict(instance) {
+    let conditions = match observed.encryption.verdict(instance, &observed.settings) {
         Some(verdict) => conditions.with(ENCRYPTED, verdict),
         None => conditions,
     };

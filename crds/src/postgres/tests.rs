@@ -329,7 +329,6 @@ fn serving() -> Observed {
         probe: Probe::Answered,
         confirming: vec!["records-1".into()],
         provisioned: Provisioned::Done("f00d".into()),
-        encryption: tls::Encryption::Kept("2027-07-01T00:00:00Z".parse().unwrap()),
         ..Observed::default()
     }
 }

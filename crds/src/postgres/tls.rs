@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{PostgresInstance, PostgresInstanceSpec, REPLICATION, REWIND, SUPERUSER};
+use super::{PostgresInstance, PostgresInstanceSpec, REPLICATION, REWIND, SUPERUSER, Settings};
 use crate::certificates::{CA_CRT, TLS_CRT, TLS_KEY};
 use crate::conditions::Verdict;
 use crate::{CertificateSlot, KeyPair, Platform};
@@ -145,34 +145,48 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// The verdict of [`ENCRYPTED`]; nothing if nobody looked.
-    pub fn verdict(&self, instance: &PostgresInstance) -> Option<Verdict> {
+    /// The verdict of [`ENCRYPTED`]; nothing if what the status says stays.
+    pub fn verdict(&self, instance: &PostgresInstance, settings: &Settings) -> Option<Verdict> {
         if instance.spec.suspend {
             return Some(Verdict::unknown("Suspended", "all copies are stopped"));
         }
-        let until = |until: &Timestamp| {
-            format!(
-                "the certificate in Secret {} holds until {}",
-                secret(&instance.name_any()),
-                until.strftime("%Y-%m-%d")
-            )
-        };
-        Some(match (self, instance.spec.tls) {
-            (Self::NotSeen, _) => return None,
-            (Self::Introducing(pods), _) => Verdict::no(
+        Some(match self {
+            Self::NotSeen => return None,
+            Self::Introducing(pods) => Verdict::no(
                 "Introducing",
                 format!("copies made before there was TLS are being replaced: {}", pods.join(", ")),
             ),
-            (Self::Other(what), _) => Verdict::no("OtherCertificate", what.clone()),
-            (Self::Unreached(what), _) => Verdict::unknown("NotSeen", what.clone()),
-            (Self::Kept(end), Tls::Preferred) => {
-                Verdict::no("Preferred", format!("clear text is let in, as spec.tls says; {}", until(end)))
-            }
-            (Self::Kept(end), Tls::Required | Tls::Introduced) => {
-                Verdict::yes("Required", format!("who does not encrypt is not let in; {}", until(end)))
+            Self::Other(what) => Verdict::no("OtherCertificate", what.clone()),
+            Self::Unreached(what) => Verdict::unknown("NotSeen", what.clone()),
+            Self::Kept(end) => {
+                let end = end.strftime("%Y-%m-%d");
+                let kept = format!("the certificate in Secret {} holds until {end}", secret(&instance.name_any()));
+                let (reason, verdict) = match instance.spec.tls {
+                    Tls::Preferred => {
+                        let said = format!("clear text is let in, as spec.tls says; {kept}");
+                        ("Preferred", Verdict::no("Preferred", said))
+                    }
+                    Tls::Required | Tls::Introduced => {
+                        ("Required", Verdict::yes("Required", format!("who does not encrypt is not let in; {kept}")))
+                    }
+                };
+                // Who is let in is a setting: it is told when it is in force, and stays told while others are changed.
+                if *settings != Settings::InForce && !is_told(instance, reason) {
+                    return None;
+                }
+                verdict
             }
         })
     }
+}
+
+/// Whether the status says this of the spec as it is now.
+fn is_told(instance: &PostgresInstance, reason: &str) -> bool {
+    instance.status.iter().flat_map(|status| &status.conditions).any(|condition| {
+        condition.type_ == ENCRYPTED
+            && condition.reason == reason
+            && condition.observed_generation == instance.metadata.generation
+    })
 }
 
 #[cfg(test)]

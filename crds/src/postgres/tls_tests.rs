@@ -2,9 +2,9 @@ use serde_json::json;
 
 use super::super::tests::pair;
 use super::*;
-use crate::postgres::{Inputs, desired, patroni, slots};
-use crate::testing::{fixture, passwords};
-use crate::{Certificates, Plan};
+use crate::postgres::{Inputs, Observed, desired, patroni, slots, status};
+use crate::testing::{at, fixture, passwords};
+use crate::{Certificates, Outcome, Plan};
 
 fn instance(tls: Tls) -> PostgresInstance {
     let mut instance: PostgresInstance = fixture("postgres", "records");
@@ -19,17 +19,11 @@ fn plan(instance: &PostgresInstance, pair: KeyPair) -> Plan {
     desired(instance, &inputs, &platform).unwrap()
 }
 
+/// What a Secret holds, as text.
 fn text(plan: &Plan, secret: &str, key: &str) -> Option<String> {
-    use base64_of::decode;
-    Some(decode(plan.find("Secret", secret).unwrap().data.pointer(&format!("/data/{key}"))?.as_str().unwrap()))
-}
-
-/// Secrets as the API writes them.
-mod base64_of {
-    pub fn decode(text: &str) -> String {
-        let bytes: k8s_openapi::ByteString = serde_json::from_value(serde_json::json!(text)).unwrap();
-        String::from_utf8(bytes.0).unwrap()
-    }
+    let value = plan.find("Secret", secret).unwrap().data.pointer(&format!("/data/{key}"))?;
+    let bytes: k8s_openapi::ByteString = serde_json::from_value(value.clone()).unwrap();
+    String::from_utf8(bytes.0).ok()
 }
 
 #[test]
@@ -142,21 +136,38 @@ fn what_is_not_said_is_required_and_what_is_not_known_is_refused() {
 #[test]
 fn what_was_seen_is_told() {
     let until = || Encryption::Kept("2027-07-01T00:00:00Z".parse().unwrap());
-    let told = |seen: &Encryption, tls| {
-        let verdict = seen.verdict(&instance(tls)).unwrap();
-        format!("{verdict:?}")
-    };
+    let verdict = |seen: &Encryption, tls| seen.verdict(&instance(tls), &Settings::InForce);
+    let told = |seen: &Encryption, tls| format!("{:?}", verdict(seen, tls).unwrap());
     assert!(told(&until(), Tls::Required).contains("Secret records-tls holds until 2027-07-01"));
-    assert!(until().verdict(&instance(Tls::Required)).unwrap().holds());
-    assert!(!until().verdict(&instance(Tls::Preferred)).unwrap().holds());
+    assert!(verdict(&until(), Tls::Required).unwrap().holds());
+    assert!(!verdict(&until(), Tls::Preferred).unwrap().holds());
     assert!(told(&until(), Tls::Preferred).contains("Preferred"));
     assert!(told(&Encryption::Other("records-1 shows another".into()), Tls::Required).contains("OtherCertificate"));
     assert!(told(&Encryption::Unreached("records-1: no answer".into()), Tls::Required).contains("Unknown"));
     assert!(told(&Encryption::Introducing(vec!["records-2".into()]), Tls::Required).contains("records-2"));
-    assert_eq!(Encryption::NotSeen.verdict(&instance(Tls::Required)), None);
+    assert_eq!(verdict(&Encryption::NotSeen, Tls::Required), None);
     let mut stopped = instance(Tls::Required);
     stopped.spec.suspend = true;
-    assert!(format!("{:?}", Encryption::NotSeen.verdict(&stopped)).contains("Suspended"));
+    assert!(format!("{:?}", Encryption::NotSeen.verdict(&stopped, &Settings::NotSeen)).contains("Suspended"));
+}
+
+#[test]
+fn who_is_let_in_is_told_when_it_is_in_force_and_stays_told() {
+    let kept = Encryption::Kept("2027-07-01T00:00:00Z".parse().unwrap());
+    let under_way = Settings::OnTheirWay("records-1 restarts".into());
+    let mut records = instance(Tls::Required);
+    assert_eq!(kept.verdict(&records, &under_way), None, "nobody is refused yet");
+    let observed = Observed {
+        encryption: kept.clone(),
+        settings: Settings::InForce,
+        outcome: Outcome::Applied,
+        ..Observed::default()
+    };
+    records.status = Some(status(&records, &observed, &Platform::eight_nodes(), at("08:00:00")));
+    assert!(kept.verdict(&records, &under_way).unwrap().holds(), "another setting is none of its business");
+    records.spec.tls = Tls::Preferred;
+    records.metadata.generation = Some(2);
+    assert_eq!(kept.verdict(&records, &under_way), None);
 }
 
 #[test]

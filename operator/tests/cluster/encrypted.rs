@@ -1,6 +1,7 @@
 //! Certificates of databases: issued, mounted, handed on, renewed without touching a pod.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hz_operator::engine::certificates::der;
 use kube::api::{Patch, PatchParams};
@@ -31,9 +32,18 @@ fn encrypted(object: &Value) -> Value {
     conditions.into_iter().find(|condition| condition["type"] == "Encrypted").unwrap_or(Value::Null)
 }
 
+/// Settings are given a moment to be taken over before they are told as being in force, so this may take a while.
 async fn until_says(lab: &Lab, reason: &str) -> Value {
-    let says = |object: &Value| encrypted(object)["reason"] == reason;
-    encrypted(&lab.until("PostgresInstance", Some(HOSPITAL), "records", says).await)
+    let look = async {
+        loop {
+            let told = encrypted(&lab.get("PostgresInstance", Some(HOSPITAL), "records").await.unwrap());
+            if told["reason"] == reason {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), look).await.unwrap_or_else(|_| panic!("it never said {reason}"))
 }
 
 /// The example runs, and its pods have addresses.
