@@ -6,6 +6,7 @@ mod broken;
 mod faults;
 pub mod imaging;
 mod operations;
+mod pooler;
 mod primary;
 mod rerun;
 mod reset;
@@ -63,7 +64,7 @@ struct Journey {
 }
 
 /// In this order: those that share a cluster first, those that disturb it last among them.
-const ALL: [Journey; 15] = [
+const ALL: [Journey; 16] = [
     Journey { name: "up", from: From::Bare, run: up::run },
     Journey { name: "imaging", from: From::Hospital, run: imaging::run },
     Journey { name: "appointments", from: From::Hospital, run: appointments::run },
@@ -72,6 +73,7 @@ const ALL: [Journey; 15] = [
     Journey { name: "primary-killed", from: From::Hospital, run: primary::run },
     Journey { name: "settings", from: From::Hospital, run: settings::run },
     Journey { name: "operations", from: From::Hospital, run: operations::run },
+    Journey { name: "pooler", from: From::Hospital, run: pooler::run },
     Journey { name: "backups", from: From::Hospital, run: backups::run },
     Journey { name: "restart", from: From::Hospital, run: restart::run },
     Journey { name: "faults", from: From::Hospital, run: faults::run },

@@ -21,6 +21,7 @@ mod election;
 mod limits;
 mod malformed;
 mod operations;
+mod pooler;
 mod process;
 mod rules;
 mod rules_of_backups;
