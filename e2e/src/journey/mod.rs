@@ -12,6 +12,7 @@ mod faults;
 pub mod guard;
 pub mod imaging;
 mod operations;
+mod pooler;
 mod rerun;
 mod reset;
 mod restart;
@@ -127,6 +128,7 @@ const ALL: &[Journey] = &[
     on_hospital("cache", cache::run),
     on_hospital("settings", settings::run),
     on_hospital("operations", operations::run),
+    on_hospital("pooler", pooler::run),
     on_hospital("disk-full", disk_full::run),
     on_hospital("clock-wrong", clock_wrong::run),
     Journey { minutes: 20, ..on_hospital("backups", backups::run) },

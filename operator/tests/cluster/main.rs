@@ -23,6 +23,7 @@ mod encrypted;
 mod limits;
 mod malformed;
 mod operations;
+mod pooler;
 mod process;
 mod rules;
 mod rules_of_backups;
