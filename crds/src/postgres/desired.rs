@@ -236,7 +236,12 @@ impl Server<'_> {
         if let Some(from) = &self.spec.restore_from {
             labels.insert(backup::SOURCE.into(), from.plan.clone());
         }
-        let start = digest([file.to_string().as_bytes(), patroni::TAKE_OVER.as_bytes(), backup::SERVE.as_bytes(), upgrade::SCRIPT.as_bytes()]);
+        let start = digest([
+            file.to_string().as_bytes(),
+            patroni::TAKE_OVER.as_bytes(),
+            backup::SERVE.as_bytes(),
+            upgrade::SCRIPT.as_bytes(),
+        ]);
         let container = "kubectl.kubernetes.io/default-container";
         json!({ "labels": labels, "annotations": { "hz.hospital/configuration": start[..16], container: "postgres" } })
     }
