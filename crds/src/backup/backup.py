@@ -64,8 +64,8 @@ def main():
     until = time.monotonic() + COPIES_HEAR_WITHIN
     while True:
         well, error = run("stanza-create")
-        if not well and "stanza-upgrade" in error:
-            # The database was upgraded, or went back: another one than the store knows.
+        if not well and "stanza-upgrade" in error and os.environ.get("DATABASE_UPGRADED") == "true":
+            # It was upgraded, or went back. Any other database than the one that the store knows is refused.
             well, error = run("stanza-upgrade")
         if well:
             break

@@ -164,6 +164,10 @@ fn jobs(plan: &str) -> BTreeMap<String, String> {
     labels::map([(labels::NAME, BACKUP_APP), ("hz.hospital/backup-plan", plan)])
 }
 
+/// Annotation of a backup before which the store takes the database in as a new one: after an upgrade, and after the way back. Without
+/// it a database that is not the one in the store is refused, so that none is mixed up with another of its name.
+pub const UPGRADED: &str = "hz.hospital/upgraded";
+
 /// The Job that makes a backup.
 pub fn job(backup: &Backup, plan: &BackupPlan, platform: &Platform) -> Plan {
     let name = backup.name_any();
@@ -183,6 +187,11 @@ pub fn job(backup: &Backup, plan: &BackupPlan, platform: &Platform) -> Plan {
 }
 
 fn pod_of(backup: &Backup, platform: &Platform, instance: &str) -> Value {
+    let mut variables =
+        vec![pod::variable("BACKUP_NAME", backup.name_any()), pod::variable("BACKUP_TYPE", backup.spec.type_.word())];
+    if backup.annotations().get(UPGRADED).is_some_and(|said| said == "true") {
+        variables.push(pod::variable("DATABASE_UPGRADED", "true"));
+    }
     json!({
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
@@ -194,10 +203,7 @@ fn pod_of(backup: &Backup, platform: &Platform, instance: &str) -> Value {
             "image": platform.images.postgres,
             "imagePullPolicy": pod::PULL,
             "command": ["python3", "/scripts/backup.py"],
-            "env": [
-                pod::variable("BACKUP_NAME", backup.name_any()),
-                pod::variable("BACKUP_TYPE", backup.spec.type_.word()),
-            ],
+            "env": variables,
             "resources": pod::resources(&Amount::from("100m"), &Amount::from("64Mi"), &Amount::from("512Mi")),
             "securityContext": pod::locked(),
             "volumeMounts": [

@@ -15,7 +15,8 @@ mod tests;
 
 pub use backup_types::*;
 pub use desired::{
-    BACKUP_APP, Inputs, PLAN_APP, SOURCE, certificate, configuration_secret, desired, job, slot, source_secret,
+    BACKUP_APP, Inputs, PLAN_APP, SOURCE, UPGRADED, certificate, configuration_secret, desired, job, slot,
+    source_secret,
 };
 pub use plan_status::*;
 pub use plan_types::*;

@@ -37,7 +37,11 @@ pub(super) fn first_stage(action: Action) -> Option<Stage> {
 }
 
 /// Versions that it leads from and to, as it begins.
-pub(super) fn versions(operation: &DataOperation, target: &TargetSeen, seen: &Seen) -> (Option<String>, Option<String>) {
+pub(super) fn versions(
+    operation: &DataOperation,
+    target: &TargetSeen,
+    seen: &Seen,
+) -> (Option<String>, Option<String>) {
     let now = target.version.map(|version| version.word().to_owned());
     let kept = first(operation, seen).and_then(|copy| copy.data.kept.clone());
     match operation.spec.action {
@@ -101,7 +105,8 @@ pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &See
                  built anew"
             )),
             (Some(copy), _) if copy.copy.name != first => Some(format!(
-                "the data of before the upgrade is on {}, and only that of {first} can be used", copy.copy.name
+                "the data of before the upgrade is on {}, and only that of {first} can be used",
+                copy.copy.name
             )),
             (Some(_), Some(setting)) if spec.action == Action::RollBack => Some(format!(
                 "the version of before the upgrade has no setting {setting}: take spec.parameters.{setting} out of {name} first"
@@ -125,7 +130,10 @@ fn unsaved(operation: &DataOperation, target: &TargetSeen) -> Option<String> {
     if backups.fresh {
         return None;
     }
-    let last = backups.last.as_ref().map_or_else(|| "has made none yet".to_owned(), |last| format!("made the last one at {last}"));
+    let last = backups
+        .last
+        .as_ref()
+        .map_or_else(|| "has made none yet".to_owned(), |last| format!("made the last one at {last}"));
     Some(format!(
         "the BackupPlan {} {last}; an upgrade wants a backup that is not older than a day: make one (hzctl db backup {}), or say \
          spec.skipBackup: true",
@@ -139,7 +147,12 @@ pub(super) fn go_on(operation: &DataOperation, before: &Before, seen: &Seen, las
     let Some(target) = &seen.target else {
         return Decision::of(Phase::Failed, "TargetGone", format!("{} is gone", spec.target.name));
     };
-    let stage = operation.status.as_ref().and_then(|status| status.stage).or_else(|| first_stage(spec.action)).unwrap_or_default();
+    let stage = operation
+        .status
+        .as_ref()
+        .and_then(|status| status.stage)
+        .or_else(|| first_stage(spec.action))
+        .unwrap_or_default();
     let way = Way { operation, before, target, seen, id: id(operation) };
     let late = lasted >= SignedDuration::from_secs(i64::from(spec.deadline_seconds));
     let next = match &seen.silent {
@@ -167,14 +180,19 @@ pub(super) fn go_on(operation: &DataOperation, before: &Before, seen: &Seen, las
                     "DeadlineExceeded",
                     format!("not done after {} seconds: {message}{}", spec.deadline_seconds, way.beyond(stage)),
                 ),
-                Stage::Returning if lasted >= SignedDuration::from_secs(i64::from(spec.deadline_seconds)) + RETURNS_WITHIN => {
+                Stage::Returning
+                    if lasted >= SignedDuration::from_secs(i64::from(spec.deadline_seconds)) + RETURNS_WITHIN =>
+                {
                     let why = before.going_back.clone().unwrap_or_default();
                     Decision::of(Phase::Failed, "Failed", format!("{why}; and {message}"))
                 }
                 Stage::Finishing if spec.cancel => Decision::of(Phase::Cancelled, "Cancelled", "cancelled"),
                 Stage::Starting if spec.cancel => Decision {
                     act,
-                    ..at(stage, format!("{message}; it is past the point of no return and goes on, RollBack leads back"))
+                    ..at(
+                        stage,
+                        format!("{message}; it is past the point of no return and goes on, RollBack leads back"),
+                    )
                 },
                 Stage::Starting | Stage::Returning | Stage::Finishing => Decision { act, ..at(stage, message) },
                 _ if spec.cancel => way.back("cancelled; nothing was changed".to_owned()),
@@ -233,14 +251,18 @@ impl Way<'_> {
             return Decision::of(phase, reason, why);
         }
         let before = Before { going_back: Some(why.clone()), ..self.before.clone() };
-        Decision { before: Some(before), ..at(Stage::Returning, format!("{why}; the copies start again with version {}", self.from())) }
+        Decision {
+            before: Some(before),
+            ..at(Stage::Returning, format!("{why}; the copies start again with version {}", self.from()))
+        }
     }
 
     /// What holds for an operation that is given up though it cannot go back.
     fn beyond(&self, stage: Stage) -> String {
         match stage {
             Stage::Starting => format!(
-                "; the data is of version {} by now: a copy that does not come is built anew by a Rebuild", self.to()
+                "; the data is of version {} by now: a copy that does not come is built anew by a Rebuild",
+                self.to()
             ),
             _ => String::new(),
         }
@@ -258,7 +280,10 @@ impl Way<'_> {
             Stage::Draining => self.drain(),
             Stage::Stopping => match self.seen.copies.first() {
                 Some(copy) => Next::Wait(format!("{} is stopping", copy.copy.name)),
-                None => Next::Stage(Stage::Working, format!("every copy is stopped; {} gets to work", first_name(self.operation))),
+                None => Next::Stage(
+                    Stage::Working,
+                    format!("every copy is stopped; {} gets to work", first_name(self.operation)),
+                ),
             },
             Stage::Working => self.work(),
             Stage::Starting => self.start(),
@@ -271,11 +296,17 @@ impl Way<'_> {
         let pod = self.before.primary.as_deref().unwrap_or_default();
         let answers = self.seen.copies.iter().filter_map(|copy| answer(copy, &self.id, &[Deed::Check])).next();
         match answers.map(|answer| (answer.step, answer.message.clone().unwrap_or_default())) {
-            Some((Progress::Failed, why)) => Next::Refused(format!("the trial before the upgrade failed, and nothing was changed: {why}")),
-            Some((Progress::Done, _)) => {
-                Next::Stage(Stage::HandingOver, format!("the schema goes into version {}, as a trial showed", self.to()))
+            Some((Progress::Failed, why)) => {
+                Next::Refused(format!("the trial before the upgrade failed, and nothing was changed: {why}"))
             }
-            _ => Next::Wait(format!("{pod} loads the schema into an empty database of version {}, for a trial", self.to())),
+            Some((Progress::Done, _)) => Next::Stage(
+                Stage::HandingOver,
+                format!("the schema goes into version {}, as a trial showed", self.to()),
+            ),
+            _ => Next::Wait(format!(
+                "{pod} loads the schema into an empty database of version {}, for a trial",
+                self.to()
+            )),
         }
     }
 
@@ -286,11 +317,19 @@ impl Way<'_> {
         }
         let Some(leads) = leader(self.seen) else { return Next::Wait("no copy leads right now".to_owned()) };
         if leads.name == name {
-            return Next::Stage(Stage::Draining, format!("{name} leads; the other copies stop, and writes wait from now on"));
+            return Next::Stage(
+                Stage::Draining,
+                format!("{name} leads; the other copies stop, and writes wait from now on"),
+            );
         }
         match self.first().filter(|first| first.copy.confirms || !self.target.strict) {
-            Some(_) => Next::Do(Act::HandOver(leads.name.clone(), name.clone()), format!("{} hands its work to {name}", leads.name)),
-            None => Next::Wait(format!("{name} does not confirm writes right now; only a copy that does can take over")),
+            Some(_) => Next::Do(
+                Act::HandOver(leads.name.clone(), name.clone()),
+                format!("{} hands its work to {name}", leads.name),
+            ),
+            None => {
+                Next::Wait(format!("{name} does not confirm writes right now; only a copy that does can take over"))
+            }
         }
     }
 
@@ -309,7 +348,9 @@ impl Way<'_> {
     fn work(&self) -> Next {
         let name = first_name(self.operation);
         let what = match self.operation.spec.action {
-            Action::Upgrade => format!("{name} makes data of version {} beside that of version {}", self.to(), self.from()),
+            Action::Upgrade => {
+                format!("{name} makes data of version {} beside that of version {}", self.to(), self.from())
+            }
             _ => format!("{name} gets ready to use the data of version {}", self.to()),
         };
         let Some(first) = self.first() else { return Next::Wait(format!("{what}: its pod starts")) };
@@ -368,7 +409,8 @@ impl Way<'_> {
         }
         Next::Done(match self.operation.spec.action {
             Action::Upgrade => format!(
-                "version {to} runs; the data of version {} is kept on {name} until FinishUpgrade, and RollBack leads back to it", self.from()
+                "version {to} runs; the data of version {} is kept on {name} until FinishUpgrade, and RollBack leads back to it",
+                self.from()
             ),
             _ => format!("version {to} runs as it was before the upgrade; what was written since is gone"),
         })
@@ -388,7 +430,10 @@ impl Way<'_> {
     fn finish(&self) -> Next {
         let name = first_name(self.operation);
         let old = self.to();
-        let failed = self.first().and_then(|first| answer(first, &self.id, &[Deed::Finish])).filter(|said| said.step == Progress::Failed);
+        let failed = self
+            .first()
+            .and_then(|first| answer(first, &self.id, &[Deed::Finish]))
+            .filter(|said| said.step == Progress::Failed);
         if let Some(said) = failed {
             return Next::Refused(said.message.clone().unwrap_or_default());
         }
@@ -407,7 +452,8 @@ pub fn course(operation: &DataOperation) -> Option<Course> {
     let stage = status.stage.filter(|_| is_of_version(operation.spec.action))?;
     let before = status.before.clone().unwrap_or_default();
     let (from, to) = (before.from.unwrap_or_default(), before.to.unwrap_or_default());
-    let task = |act: Deed, pod: Option<String>| Some(Task { id: id(operation), act, from: from.clone(), to: to.clone(), pod });
+    let task =
+        |act: Deed, pod: Option<String>| Some(Task { id: id(operation), act, from: from.clone(), to: to.clone(), pod });
     let old = Course { version: PostgresVersion::of(&from), ..Course::default() };
     Some(match stage {
         Stage::Checking => Course { told: task(Deed::Check, before.primary), ..old },
@@ -422,7 +468,13 @@ pub fn course(operation: &DataOperation) -> Option<Course> {
             Course { version: PostgresVersion::of(&to), told: task(Deed::Follow, None), ..Course::default() }
         }
         Stage::Finishing => {
-            let told = Task { id: id(operation), act: Deed::Finish, from: to.clone(), to: from.clone(), pod: Some(first_name(operation)) };
+            let told = Task {
+                id: id(operation),
+                act: Deed::Finish,
+                from: to.clone(),
+                to: from.clone(),
+                pod: Some(first_name(operation)),
+            };
             Course { told: Some(told), ..old }
         }
     })

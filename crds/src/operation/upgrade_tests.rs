@@ -70,7 +70,8 @@ fn word(version: &str) -> &'static str {
 
 impl World {
     fn new(operation: DataOperation) -> Self {
-        let version = if operation.spec.action == Action::Upgrade { PostgresVersion::V15 } else { PostgresVersion::V17 };
+        let version =
+            if operation.spec.action == Action::Upgrade { PostgresVersion::V15 } else { PostgresVersion::V17 };
         let kept = (version == PostgresVersion::V17).then_some("15");
         let volumes = (0..3).map(|number| Volume {
             data: Some(version.word()),
@@ -176,7 +177,8 @@ impl World {
                 match task.act {
                     Deed::Finish => self.volumes[number].kept = None,
                     Deed::Check => {
-                        pod.answer = Some(Answer { id: "one".into(), act: Deed::Check, step: Progress::Done, message: None });
+                        pod.answer =
+                            Some(Answer { id: "one".into(), act: Deed::Check, step: Progress::Done, message: None });
                     }
                     _ => {}
                 }
@@ -335,7 +337,8 @@ fn work_that_fails_leads_back_and_says_why() {
 fn a_trial_that_fails_refuses_before_anything_is_touched() {
     let mut world = World::new(upgrade());
     world.pass(at("12:00:00"), false);
-    let answer = Answer { id: "one".into(), act: Deed::Check, step: Progress::Failed, message: Some("adminpack".into()) };
+    let answer =
+        Answer { id: "one".into(), act: Deed::Check, step: Progress::Failed, message: Some("adminpack".into()) };
     world.pods[1].as_mut().unwrap().answer = Some(answer);
     let decision = world.pass(at("12:00:00"), false).unwrap();
     assert_eq!((decision.phase, decision.reason), (Phase::Failed, "Refused"));
@@ -360,9 +363,13 @@ fn what_cannot_be_is_refused_with_the_way_to_mend_it() {
     let newest = refused(&upgrade(), &|seen| seen.target.as_mut().unwrap().version = Some(PostgresVersion::V17));
     assert_eq!(newest, "spec.version: records runs version 17 already; there is no newer one");
     assert!(refused(&upgrade(), &|seen| seen.copies[2].copy.in_step = false).contains("records-2 is not yet in step"));
-    assert!(refused(&upgrade(), &|seen| seen.copies[0].data.kept = Some("13".into())).contains("FinishUpgrade or RollBack first"));
+    assert!(
+        refused(&upgrade(), &|seen| seen.copies[0].data.kept = Some("13".into()))
+            .contains("FinishUpgrade or RollBack first")
+    );
     let old = |seen: &mut Seen| {
-        let backups = LastBackup { plan: "nightly".into(), last: Some("2026-06-01T00:00:00Z".into()), ..LastBackup::default() };
+        let backups =
+            LastBackup { plan: "nightly".into(), last: Some("2026-06-01T00:00:00Z".into()), ..LastBackup::default() };
         seen.target = Some(TargetSeen { backups: Some(backups), ..target(seen) });
     };
     assert!(refused(&upgrade(), &old).contains("spec.skipBackup: true"));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{PostgresInstanceSpec, PostgresVersion};
 use super::patroni::FOLDER;
+use super::{PostgresInstanceSpec, PostgresVersion};
 use crate::Unfit;
 
 /// Settings that may be chosen. A list of what is allowed, not of what is not: a setting that names a program or a

@@ -246,7 +246,8 @@ fn a_copy_that_is_to_make_data_of_another_version_does_nothing_else() {
         let set = plan.find("StatefulSet", "records").unwrap().data.clone();
         let task = plan.find("ConfigMap", "records-patroni").unwrap().data["data"]["task.json"].clone();
         let variables = set.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap().clone();
-        let variable = |name: &str| variables.iter().find(|found| found["name"] == name).map(|found| found["value"].clone());
+        let variable =
+            |name: &str| variables.iter().find(|found| found["name"] == name).map(|found| found["value"].clone());
         (set["spec"]["replicas"].clone(), task, variable("HZ_VERSION"), variable("HZ_TASK"))
     };
     let (replicas, task, version, work) = plan(Stage::Working);
@@ -264,7 +265,8 @@ fn a_copy_that_is_to_make_data_of_another_version_does_nothing_else() {
 #[test]
 fn an_empty_database_of_version_15_has_a_collation_that_it_knows() {
     let mut records = load("records");
-    let initdb = |records: &PostgresInstance| patroni::file("records", &records.spec)["bootstrap"]["initdb"].to_string();
+    let initdb =
+        |records: &PostgresInstance| patroni::file("records", &records.spec)["bootstrap"]["initdb"].to_string();
     assert!(initdb(&records).contains("builtin"));
     records.spec.version = PostgresVersion::V15;
     assert!(!initdb(&records).contains("builtin") && initdb(&records).contains("C.UTF-8"));
@@ -278,7 +280,10 @@ fn a_setting_of_a_newer_version_is_refused_by_name() {
     assert!(plan(&records).is_ok());
     records.spec.version = PostgresVersion::V15;
     let refused = plan(&records).unwrap_err().to_string();
-    assert!(refused.starts_with("spec.parameters.transaction_timeout is `5s`: PostgreSQL 15 has no such setting"), "{refused}");
+    assert!(
+        refused.starts_with("spec.parameters.transaction_timeout is `5s`: PostgreSQL 15 has no such setting"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -110,7 +110,11 @@ pub struct Course {
 
 /// The version that pods start with, and what is to be said if it is not the one of the spec. The version of the data decides; only
 /// an operation changes it. `seen` is what the primary says of its data right now.
-pub fn version(instance: &PostgresInstance, course: Option<&Course>, seen: Option<&str>) -> (PostgresVersion, Option<String>) {
+pub fn version(
+    instance: &PostgresInstance,
+    course: Option<&Course>,
+    seen: Option<&str>,
+) -> (PostgresVersion, Option<String>) {
     let asked = instance.spec.version;
     if let Some(version) = course.and_then(|course| course.version) {
         return (version, None);
@@ -120,9 +124,13 @@ pub fn version(instance: &PostgresInstance, course: Option<&Course>, seen: Optio
         Some(there) if there != asked => {
             let (there_word, asked_word) = (there.word(), asked.word());
             let way = if there < asked {
-                format!("set it back to {there_word}, then make a DataOperation with action Upgrade and version {asked_word}")
+                format!(
+                    "set it back to {there_word}, then make a DataOperation with action Upgrade and version {asked_word}"
+                )
             } else {
-                format!("set it back to {there_word}; the way back from an upgrade is a DataOperation with action RollBack")
+                format!(
+                    "set it back to {there_word}; the way back from an upgrade is a DataOperation with action RollBack"
+                )
             };
             let said = format!(
                 "spec.version is {asked_word} and the data is of version {there_word}, with which the database goes on: {way}"

@@ -1,4 +1,5 @@
-"""Runs upgrade.py on real databases of PostgreSQL 15 and 17. `python3 upgrade_test.py`, as a user who is called postgres.
+"""Runs upgrade.py on real databases of PostgreSQL 15 and 17. `python3 upgrade_test.py`, as a user who is called postgres;
+`crds/tests/upgrade.rs` does so.
 
 Patroni's store and the pods' annotations are kept by a stand-in of take_over.py in a file; everything else is the real thing. HZ_PROGRAMS
 names the folder of PostgreSQL's versions.

@@ -81,7 +81,8 @@ fn go(scene: &Scene, cluster: &Cluster<'_>) -> Result<()> {
     runs(cluster, "17")?;
     ensure!(rows(cluster)?.is_superset(&old), "rows of before the second upgrade are missing");
     wait(scene, &["db", "finish-upgrade", NAME, "--yes"])?;
-    let folders = cluster.kubectl(&format!("exec -n {HOSPITAL} legacy-0 -c postgres -- ls /var/lib/postgresql/data"))?;
+    let folders =
+        cluster.kubectl(&format!("exec -n {HOSPITAL} legacy-0 -c postgres -- ls /var/lib/postgresql/data"))?;
     ensure!(!folders.contains("pgdata-15"), "the data of before is still there: {folders}");
     refused(scene, &["db", "rollback", NAME, "--accept-loss-since", "--yes"], "holds no data of before an upgrade")
 }
@@ -110,7 +111,8 @@ fn refused(scene: &Scene, args: &[&str], says: &str) -> Result<()> {
 /// The only operation of this action that has not ended.
 fn stage(cluster: &Cluster<'_>, wanted: &str) -> Result<()> {
     let all = cluster.items(&format!("get dataoperations -n {HOSPITAL}"))?;
-    let own = all.iter().find(|operation| operation["spec"]["target"]["name"] == NAME).context("there is no operation")?;
+    let own =
+        all.iter().find(|operation| operation["spec"]["target"]["name"] == NAME).context("there is no operation")?;
     let status = &own["status"];
     ensure!(status["stage"] == wanted, "it is at {}: {} ({})", status["stage"], status["message"], status["phase"]);
     Ok(())
@@ -119,7 +121,9 @@ fn stage(cluster: &Cluster<'_>, wanted: &str) -> Result<()> {
 fn ended(cluster: &Cluster<'_>, action: &str) -> Result<()> {
     until(&format!("{action} of {NAME} to succeed"), PATIENCE, || {
         let all = cluster.items(&format!("get dataoperations -n {HOSPITAL}"))?;
-        let own = all.iter().find(|operation| operation["spec"]["target"]["name"] == NAME && operation["spec"]["action"] == action);
+        let own = all
+            .iter()
+            .find(|operation| operation["spec"]["target"]["name"] == NAME && operation["spec"]["action"] == action);
         let status = &own.context("there is no operation")?["status"];
         ensure!(status["phase"] == "Succeeded", "{}: {}", status["phase"], status["message"]);
         Ok(())
@@ -210,5 +214,7 @@ fn stop_writer(cluster: &Cluster<'_>) -> Result<()> {
 
 fn clean_up(cluster: &Cluster<'_>) -> Result<()> {
     stop_writer(cluster)?;
-    cluster.kubectl(&format!("delete postgresinstance -n {HOSPITAL} {NAME} --ignore-not-found --timeout=300s")).map(drop)
+    cluster
+        .kubectl(&format!("delete postgresinstance -n {HOSPITAL} {NAME} --ignore-not-found --timeout=300s"))
+        .map(drop)
 }

@@ -114,8 +114,8 @@ pub fn first(ctx: &Context, namespace: &str, target: &Target) -> Option<DataOper
 pub fn at_work(ctx: &Context, namespace: &str, target: &Target) -> Option<(String, bool)> {
     let first = first(ctx, namespace, target)?;
     let running = first.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running);
-    let still =
-        matches!(first.spec.action, Action::Restart | Action::Switchover | Action::Rebuild) || upgrade::is_of_version(first.spec.action);
+    let still = matches!(first.spec.action, Action::Restart | Action::Switchover | Action::Rebuild)
+        || upgrade::is_of_version(first.spec.action);
     running.then(|| (first.name_any(), still))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hz_crds::backup::{Backup, BackupSpec, BackupType};
+use hz_crds::backup::{Backup, BackupSpec, BackupType, UPGRADED};
 use hz_crds::operation::decide::{CopySeen, LastBackup, TargetSeen};
 use hz_crds::operation::upgrade;
 use hz_crds::operation::{DataOperation, Target, TargetKind};
@@ -48,7 +48,8 @@ pub fn described(instance: &PostgresInstance, ctx: &Context) -> Described {
 /// What the primary says of its data, and whether any copy keeps some of before an upgrade.
 fn data(ctx: &Context, namespace: &str, target: &Target) -> Option<DataSeen> {
     let copies = copies::standing(&ctx.engine.world, target, namespace);
-    let leads = |copy: &&CopySeen| copy.copy.ready && role(ctx, namespace, &copy.copy.name).as_deref() == Some("primary");
+    let leads =
+        |copy: &&CopySeen| copy.copy.ready && role(ctx, namespace, &copy.copy.name).as_deref() == Some("primary");
     let mut data = copies.iter().find(leads)?.data.clone();
     data.version.as_ref()?;
     data.kept = copies.iter().find_map(|copy| copy.data.kept.clone());
@@ -61,18 +62,26 @@ fn role(ctx: &Context, namespace: &str, pod: &str) -> Option<String> {
 }
 
 /// What an operation on the version has to know of its target, besides what all do.
-pub fn look(operation: &DataOperation, instance: &PostgresInstance, target: &mut TargetSeen, copies: &[CopySeen], ctx: &Context) {
+pub fn look(
+    operation: &DataOperation,
+    instance: &PostgresInstance,
+    target: &mut TargetSeen,
+    copies: &[CopySeen],
+    ctx: &Context,
+) {
     let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
     let status = instance.status.as_ref();
     target.version = Some(instance.spec.version);
     target.data_version = status.and_then(|status| status.version.clone());
     target.mismatch = version(instance, None, None).1;
     let before = copies.iter().find_map(|copy| copy.data.kept.as_deref()).and_then(PostgresVersion::of);
-    target.unknown_before = before.and_then(|before| parameters::unknown_to(before, &instance.spec.parameters)).cloned();
+    target.unknown_before =
+        before.and_then(|before| parameters::unknown_to(before, &instance.spec.parameters)).cloned();
     target.backups = backup_plan::seen(ctx, &namespace, &name).map(|backups| {
         let made = backup_name(&backups.plan, operation);
         let now = Timestamp::now();
-        let age = backups.last.as_ref().and_then(|last| last.parse::<Timestamp>().ok()).map(|last| now.duration_since(last));
+        let age =
+            backups.last.as_ref().and_then(|last| last.parse::<Timestamp>().ok()).map(|last| now.duration_since(last));
         LastBackup {
             fresh: age.is_some_and(|age| age.unsigned_abs() <= FRESH),
             ordered: in_namespace(&ctx.backups, &namespace).iter().any(|backup| backup.name_any() == made),
@@ -94,6 +103,7 @@ pub async fn order_backup(ctx: &Context, namespace: &str, operation: &DataOperat
     let name = backup_name(&backups.plan, operation);
     let mut backup = Backup::new(&name, BackupSpec { plan: backups.plan, type_: BackupType::Full, cancel: false });
     backup.metadata.namespace = Some(namespace.to_owned());
+    backup.metadata.annotations = Some([(UPGRADED.to_owned(), "true".to_owned())].into());
     let api: Api<Backup> = Api::namespaced(ctx.engine.client.clone(), namespace);
     match api.create(&PostParams::default(), &backup).await {
         Ok(_) => Ok(()),

@@ -57,7 +57,9 @@ async fn gone(lab: &Lab, number: usize) {
 async fn asked(lab: &Lab) -> (Value, Value, Value) {
     let set = lab.get("StatefulSet", Some(HOSPITAL), NAME).await.unwrap();
     let variables = set.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap().clone();
-    let value = |name: &str| variables.iter().find(|found| found["name"] == name).map_or(Value::Null, |found| found["value"].clone());
+    let value = |name: &str| {
+        variables.iter().find(|found| found["name"] == name).map_or(Value::Null, |found| found["value"].clone())
+    };
     (set["spec"]["replicas"].clone(), value("HZ_VERSION"), value("HZ_TASK"))
 }
 
@@ -108,7 +110,8 @@ async fn an_upgrade_stops_works_and_starts_with_the_new_version() {
     lab.play("Pod", HOSPITAL, "legacy-0", json!({ "conditions": [{ "type": "Ready", "status": "False" }] })).await;
     let old = json!({ "metadata": { "labels": { "controller-revision-hash": "old" } } });
     lab.of("Pod", Some(HOSPITAL)).patch("legacy-0", &PatchParams::default(), &Patch::Merge(&old)).await.unwrap();
-    annotate(&lab, "legacy-0", "task", &json!({ "id": id, "do": "upgrade", "step": "working", "message": "copies" })).await;
+    annotate(&lab, "legacy-0", "task", &json!({ "id": id, "do": "upgrade", "step": "working", "message": "copies" }))
+        .await;
     until(&lab, "up", "Running", "legacy-0: copies").await;
     annotate(&lab, "legacy-0", "task", &json!({ "id": id, "do": "upgrade", "step": "done" })).await;
     until_asked(&lab, 2, "17", false).await;
@@ -151,7 +154,9 @@ async fn a_version_changed_by_hand_leaves_the_database_alone_and_says_so() {
     lab.until("PostgresInstance", Some(HOSPITAL), NAME, |object| {
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let said = conditions.iter().find(|condition| condition["type"] == "Configured");
-        said.is_some_and(|said| said["status"] == "False" && said["message"].as_str().unwrap().contains("action Upgrade"))
+        said.is_some_and(|said| {
+            said["status"] == "False" && said["message"].as_str().unwrap().contains("action Upgrade")
+        })
     })
     .await;
     assert_eq!(asked(&lab).await, (json!(2), json!("15"), Value::Null));
@@ -170,10 +175,58 @@ async fn a_pod_that_finds_data_of_another_version_is_heard() {
     let lab = Lab::new().await;
     let _operator = lab.operator();
     lab.open_example().await;
-    annotate(&lab, "records-0", "data", &json!({ "version": "15", "held": "its volume holds data of PostgreSQL 15" })).await;
+    annotate(&lab, "records-0", "data", &json!({ "version": "15", "held": "its volume holds data of PostgreSQL 15" }))
+        .await;
     lab.play("Pod", HOSPITAL, "records-0", json!({ "conditions": [{ "type": "Ready", "status": "False" }] })).await;
     lab.until("PostgresInstance", Some(HOSPITAL), "records", |object| {
         object["status"]["conditions"].to_string().contains("its volume holds data of PostgreSQL 15")
     })
     .await;
+}
+
+async fn revision(lab: &Lab, pod: &str, revision: &str, leads: bool) {
+    let role = if leads { "primary" } else { "replica" };
+    let labels =
+        json!({ "metadata": { "labels": { "controller-revision-hash": revision, "hz.hospital/role": role } } });
+    lab.of("Pod", Some(HOSPITAL)).patch(pod, &PatchParams::default(), &Patch::Merge(&labels)).await.unwrap();
+}
+
+async fn taken_away(lab: &Lab, pod: &str) {
+    eventually(&format!("{pod} is taken away"), || async {
+        let there = lab.get("Pod", Some(HOSPITAL), pod).await;
+        there.is_none_or(|pod| pod["metadata"]["deletionTimestamp"].is_string()).then_some(())
+    })
+    .await;
+}
+
+/// A minor version is another image, and so another revision of the pods.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_with_an_older_image_go_one_by_one_and_the_primary_hands_over_first() {
+    let lab = Lab::new().await;
+    let operator = lab.operator();
+    begin(&lab, &operator).await;
+    revision(&lab, "legacy-0", "old", true).await;
+    revision(&lab, "legacy-1", "old", false).await;
+    let set = lab.get("StatefulSet", Some(HOSPITAL), NAME).await.unwrap();
+    let status = json!({ "observedGeneration": set["metadata"]["generation"], "updateRevision": "new", "replicas": 2 });
+    lab.play("StatefulSet", HOSPITAL, NAME, status).await;
+    taken_away(&lab, "legacy-1").await;
+    let primary = lab.get("Pod", Some(HOSPITAL), "legacy-0").await.unwrap();
+    assert!(primary["metadata"]["deletionTimestamp"].is_null(), "the primary went first");
+
+    gone(&lab, 1).await;
+    gone(&lab, 0).await; // both are played anew; the first still is of the old revision
+    play(&lab, &operator, &[json!({ "version": "15" }), json!({ "version": "15" })]).await;
+    revision(&lab, "legacy-0", "old", true).await;
+    revision(&lab, "legacy-1", "new", false).await;
+    lab.until("PostgresInstance", Some(HOSPITAL), NAME, |object| {
+        object["status"]["conditions"].to_string().contains("legacy-0 hands its work to legacy-1")
+    })
+    .await;
+    let members = json!({ "members": [
+        { "name": "legacy-0", "role": "sync_standby", "state": "streaming" },
+        { "name": "legacy-1", "role": "leader", "state": "running" },
+    ] });
+    *operator.probes.cluster.lock().unwrap() = serde_json::from_value(members).unwrap();
+    taken_away(&lab, "legacy-0").await;
 }

@@ -51,14 +51,16 @@ pub async fn upgrade(args: Upgrade, printer: &mut Printer) -> Result<ExitStatus,
 
 /// Run a way back.
 pub async fn rollback(args: Rollback, printer: &mut Printer) -> Result<ExitStatus, Failure> {
-    let warning = "This leads back to the data of before the upgrade.\n  Everything that was written since is lost.".to_owned();
+    let warning =
+        "This leads back to the data of before the upgrade.\n  Everything that was written since is lost.".to_owned();
     let wish = Wish { accept_loss_since: args.accept_loss_since, warning: Some(warning), ..Wish::default() };
     ask(&DATABASE, Action::RollBack, args.asked, wish, printer).await
 }
 
 /// Run the end of an upgrade.
 pub async fn finish(args: Finish, printer: &mut Printer) -> Result<ExitStatus, Failure> {
-    let warning = "This throws the data of before the upgrade away.\n  After that nothing leads back to that version.".to_owned();
+    let warning =
+        "This throws the data of before the upgrade away.\n  After that nothing leads back to that version.".to_owned();
     let wish = Wish { warning: Some(warning), ..Wish::default() };
     ask(&DATABASE, Action::FinishUpgrade, args.asked, wish, printer).await
 }
