@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hz_crds::Platform;
+use hz_crds::{Certificates, Platform, Timestamp};
 use hz_crds::postgres::pooler::{CONSOLE, CONSOLE_USER, POOLER_USER};
-use hz_crds::postgres::{Inputs, PostgresInstance, Provision, desired, grants, provision, slots};
+use hz_crds::postgres::{Inputs, PostgresInstance, Provision, desired, grants, provision, slots, tls};
+use hz_operator::engine::certificates::keep_or_issue;
 use hz_operator::probes::{OverTcp, Probes, Silent, Sql};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -109,7 +110,8 @@ impl Server {
     }
 
     fn sql(&self, database: &str, user: &str, password: &str) -> Sql {
-        Sql { address: HOME, port: self.port, database: database.into(), user: user.into(), password: password.into() }
+        let (database, user, password) = (database.into(), user.into(), password.into());
+        Sql { address: HOME, port: self.port, database, user, password, tls: None }
     }
 
     fn admin(&self) -> Sql {
@@ -144,7 +146,9 @@ fn inputs(instance: &PostgresInstance, generation: &str) -> Inputs {
         key => format!("{}-{key}-{generation}", slot.secret),
     };
     let passwords = slots(instance).into_iter().map(|slot| (slot.clone(), password(&slot))).collect();
-    Inputs { passwords, ..Inputs::default() }
+    let slot = tls::certificate(instance, &Platform::eight_nodes());
+    let pair = keep_or_issue(&slot, None, Timestamp::now()).unwrap();
+    Inputs { passwords, certificates: Certificates::default().with(&slot, pair), ..Inputs::default() }
 }
 
 async fn write(server: &Server, wanted: Provision) {
@@ -304,7 +308,8 @@ fn pod(server: &Server, instance: &PostgresInstance, secrets: &Inputs) -> Option
         println!("no PgBouncer of 1.21 or later (name one in {PGBOUNCER}); nothing was tested");
         return None;
     };
-    let plan = desired(instance, secrets, &Platform::eight_nodes()).unwrap();
+    // In clear text: what is tried here are settings, and clients that keep their connections.
+    let plan = desired(&tls::introducing(instance), secrets, &Platform::eight_nodes()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (port, held) = (free_port(), free_port());
     let settings = plan.find("ConfigMap", "records-pooler").unwrap().data["data"]["pgbouncer.ini"].clone();
@@ -345,6 +350,7 @@ fn pod(server: &Server, instance: &PostgresInstance, secrets: &Inputs) -> Option
         database: CONSOLE.into(),
         user: CONSOLE_USER.into(),
         password: secret("console-password"),
+        tls: None,
     };
     Some(Pod { port, console, _running: [Running(bouncer), Running(holder)], _dir: dir })
 }

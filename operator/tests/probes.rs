@@ -298,8 +298,8 @@ async fn nobody_there_is_said_so_and_soon() {
     let x = || "x".to_owned();
     let nobody = Sql { address: HOME, port: free_port(), database: x(), user: x(), password: x(), tls: None };
     assert!(matches!(OverTcp.select_one(&nobody).await, Err(Silent::Unreachable(_))));
-    let nobody = cache_at(free_port(), "x");
-    assert!(matches!(OverTcp.ping(&nobody).await, Err(Silent::Unreachable(_))));
+    let no_cache = cache_at(free_port(), "x");
+    assert!(matches!(OverTcp.ping(&no_cache).await, Err(Silent::Unreachable(_))));
     // One that takes the call and never speaks is as good as nobody.
     let mute = TcpListener::bind((HOME, 0)).unwrap();
     let port = mute.local_addr().unwrap().port();

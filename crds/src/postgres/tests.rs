@@ -13,7 +13,7 @@ fn load(name: &str) -> PostgresInstance {
     fixture("postgres", name)
 }
 
-fn inputs(instance: &PostgresInstance) -> Inputs {
+pub(super) fn inputs(instance: &PostgresInstance) -> Inputs {
     let slot = tls::certificate(instance, &Platform::eight_nodes());
     let certificates = Certificates::default().with(&slot, pair("(certificate)"));
     Inputs { passwords: passwords(slots(instance)), certificates, ..Inputs::default() }

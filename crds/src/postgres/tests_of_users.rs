@@ -16,7 +16,7 @@ fn pooled_instance() -> PostgresInstance {
 
 fn inputs(instance: &PostgresInstance) -> Inputs {
     let users = [("auditor".to_owned(), Ok("of-the-tenant".to_owned()))].into();
-    Inputs { passwords: passwords(slots(instance)), users, ..Inputs::default() }
+    Inputs { users, ..super::tests::inputs(instance) }
 }
 
 fn plan(instance: &PostgresInstance) -> Result<Plan, Unfit> {
