@@ -3,6 +3,7 @@
 //! Behind a trait, since a test against an API server alone has no database to ask.
 
 mod backups;
+mod lock;
 mod patroni;
 mod postgres;
 mod room;
@@ -13,7 +14,8 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 use hz_crds::Timestamp;
-use hz_crds::backup::Archiver;
+use hz_crds::backup::conf::Access;
+use hz_crds::backup::{Archiver, Kept};
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
 use hz_crds::postgres::room::Room;
@@ -164,6 +166,13 @@ pub trait Probes: Send + Sync + 'static {
     /// Has a sentinel, which is the target, choose another master, if the pod named is the one it knows.
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>>;
 
+    /// Whether a store keeps what is written to it: writes an object, tries to be rid of it, and says what came of it.
+    fn keeps<'a>(
+        &'a self,
+        target: &'a Access,
+        address: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(Kept, String), Silent>>;
+
     /// Looks for each of these buckets, makes those that are missing, and writes an object.
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>>;
 }
@@ -227,6 +236,14 @@ impl Probes for OverTcp {
 
     fn fail_over<'a>(&'a self, target: &'a Cache, from: &'a str) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(valkey::fail_over(target, from))
+    }
+
+    fn keeps<'a>(
+        &'a self,
+        target: &'a Access,
+        address: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(Kept, String), Silent>> {
+        Box::pin(lock::prove(target, address))
     }
 
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {
