@@ -89,6 +89,8 @@ pub const TABLE: &[Row] = &[
     row(BACKUP, "Ready", "AtWork", "HZ-BAK-010"),
     row(BACKUP, "Ready", "Failed", "HZ-BAK-006"),
     row(BACKUP, "Ready", "Cancelled", "HZ-BAK-011"),
+    row(PLAN, "Immutable", "NotEnforced", "HZ-BAK-012"),
+    row(PLAN, "Immutable", "NotProbed", "HZ-BAK-013"),
     row(RESTORE, "Ready", "AtWork", "HZ-RST-001"),
     row(RESTORE, "Ready", "Failed", "HZ-RST-002"),
     row(RESTORE, "Ready", "DeadlineExceeded", "HZ-RST-003"),

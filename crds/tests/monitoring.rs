@@ -1,5 +1,5 @@
 //! The alerts in examples/monitoring name only what there is: gauges, reasons and runbooks.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // files and programs are what this test is about
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)] // files and programs are what this test is about
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

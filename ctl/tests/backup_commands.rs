@@ -21,7 +21,7 @@ fn a_backup_is_asked_of_the_plan_of_a_database_server() {
     assert!(digits.len() == 14 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{name}");
     let made = &server.made()[0];
     assert_eq!((&made["kind"], &made["metadata"]["namespace"]), (&json!("Backup"), &json!("hospital-anna")));
-    assert_eq!(made["spec"], json!({ "plan": "nightly", "type": "Differential" }));
+    assert_eq!(made["spec"], json!({ "plan": "nightly", "type": "Differential", "cancel": false }));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_restore_makes_a_new_one_of_what_may_be_gone() {
         made["spec"],
         json!({
             "plan": "old", "instance": "revived", "targetTime": "2026-03-01T12:00:00Z", "instances": 1, "size": "30Gi",
-            "sealed": false, "deadlineSeconds": 86_400,
+            "sealed": false, "cancel": false, "deadlineSeconds": 86_400,
         })
     );
 }

@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use hz_crds::backup::conf::Access;
+use hz_crds::backup::{Kept, UriStyle};
 use hz_crds::store::{self, ObjectStore};
 use hz_crds::{Certificates, Platform, Timestamp};
 use hz_operator::engine::certificates::keep_or_issue;
@@ -29,6 +31,9 @@ impl Drop for Server {
         let _ = self.0.wait();
     }
 }
+
+/// One server at a time: ports are chosen before they are taken.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Ports for HTTP with the ports for gRPC beside them, as the plan's are: 10000 higher. Below those that the system hands
 /// out by itself, so that nobody takes one before the server does.
@@ -112,6 +117,7 @@ fn start(dir: &Path, ports: [u16; 4]) -> (Server, Store) {
 
 #[tokio::test]
 async fn a_real_store_makes_its_buckets_once_and_tells_strangers_apart() {
+    let _one = ONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let (_server, target) = start(dir.path(), free_ports());
     let wanted = ["backups".to_owned(), "images".to_owned()];
@@ -139,4 +145,91 @@ async fn a_real_store_makes_its_buckets_once_and_tells_strangers_apart() {
     assert!(why.contains("certificate"), "{why}");
     let elsewhere = Store { host: "safe.hospital-st-anna.svc.cluster.local".into(), ..target };
     assert!(matches!(OverTcp.buckets(&elsewhere, &wanted).await, Err(Silent::Unreachable(_))));
+}
+
+/// A request to a real store, signed: for what the operator itself never does.
+async fn configure(
+    target: &Store,
+    bucket: &str,
+    query: &str,
+    body: &str,
+    header: Option<(&'static str, &'static str)>,
+) {
+    use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_built_in_root_certs(false)
+        .add_root_certificate(reqwest::Certificate::from_pem(target.authority.as_bytes()).unwrap())
+        .resolve(&target.host, (target.address, target.port).into())
+        .build()
+        .unwrap();
+    let endpoint = format!("https://{}:{}", target.host, target.port).parse().unwrap();
+    let bucket = Bucket::new(endpoint, UrlStyle::Path, bucket.to_owned(), target.region.clone()).unwrap();
+    let credentials = Credentials::new(ACCESS, SECRET);
+    let mut action = bucket.create_bucket(&credentials);
+    if !query.is_empty() {
+        action.query_mut().insert(query.to_owned(), "");
+    }
+    if let Some((name, value)) = header {
+        action.headers_mut().insert(name, value);
+    }
+    let mut request = client.put(action.sign(Duration::from_secs(60))).body(body.to_owned());
+    if let Some((name, value)) = header {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status();
+    assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_real_store_is_believed_only_what_it_does() {
+    let _one = ONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, target) = start(dir.path(), free_ports());
+    let started = std::time::Instant::now();
+    let plain = ["plain".to_owned()];
+    while OverTcp.buckets(&target, &plain).await.is_err() && started.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let access = |bucket: &str| Access {
+        host: target.host.clone(),
+        port: target.port,
+        bucket: bucket.to_owned(),
+        region: target.region.clone(),
+        uri_style: UriStyle::Path,
+        key: ACCESS.to_owned(),
+        secret: SECRET.to_owned(),
+        ca: Some(target.authority.clone()),
+    };
+    let proved = async |bucket: &str| OverTcp.keeps(&access(bucket), Some(HOME)).await.unwrap();
+
+    let (kept, why) = proved("plain").await;
+    assert_eq!(kept, Kept::NotEnforced);
+    assert!(why.contains("no versions are kept") && why.contains("COMPLIANCE"), "{why}");
+
+    // Versions alone keep nothing: each can be deleted.
+    configure(&target, "versions", "", "", None).await;
+    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    configure(&target, "versions", "versioning", on, None).await;
+    let (kept, why) = proved("versions").await;
+    assert!(kept == Kept::NotEnforced && why.starts_with("an object could be deleted"), "{why}");
+
+    // Object lock with a default retention.
+    configure(&target, "vault", "", "", Some(("x-amz-bucket-object-lock-enabled", "true"))).await;
+    let rule = |mode: &str| {
+        format!(
+            "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+             <Mode>{mode}</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>"
+        )
+    };
+    configure(&target, "vault", "object-lock", &rule("GOVERNANCE"), None).await;
+    let (kept, why) = proved("vault").await;
+    assert!(kept == Kept::NotEnforced && why.starts_with("the lock of an object could be bypassed"), "{why}");
+    configure(&target, "vault", "object-lock", &rule("COMPLIANCE"), None).await;
+    let (kept, why) = proved("vault").await;
+    assert!(kept == Kept::Enforced && why.contains("could not be deleted"), "{why}");
+
+    let stranger = Access { key: "nobody".into(), ..access("vault") };
+    assert!(matches!(OverTcp.keeps(&stranger, Some(HOME)).await, Err(Silent::Refused(_))));
 }

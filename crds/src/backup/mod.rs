@@ -4,6 +4,7 @@ mod backup_types;
 pub mod conf;
 mod desired;
 pub mod drill;
+mod immutable;
 mod plan_status;
 mod plan_types;
 pub mod restore;
@@ -18,6 +19,7 @@ pub use desired::{
     BACKUP_APP, Inputs, PLAN_APP, SOURCE, UPGRADED, certificate, configuration_secret, desired, job, slot,
     source_secret,
 };
+pub use immutable::*;
 pub use plan_status::*;
 pub use plan_types::*;
 pub use restore_types::*;

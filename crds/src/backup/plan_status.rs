@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::ResourceExt;
 
-use super::{Backup, BackupPlan, BackupPlanStatus, BackupStatus, BackupType, schedule};
+use super::{Backup, BackupPlan, BackupPlanStatus, BackupStatus, BackupType, IMMUTABLE, Immutability, schedule};
 use crate::Outcome;
 use crate::conditions::{Conditions, Verdict};
 use crate::operation::Phase;
@@ -40,6 +40,8 @@ pub struct Observed {
     pub proved: Option<String>,
     /// The instance is there.
     pub instance: bool,
+    /// Whether the store keeps what was written, if it was tried in this pass.
+    pub immutability: Option<Immutability>,
 }
 
 fn phase(backup: &Backup) -> Phase {
@@ -128,6 +130,11 @@ pub fn status(plan: &BackupPlan, observed: &Observed, now: Timestamp) -> BackupP
             ),
         })
         .with(HEALTHY, healthy(plan, observed, last, now));
+    let immutability = observed.immutability.clone().or(before.immutability).filter(|_| plan.spec.prove_immutable);
+    let conditions = match &immutability {
+        Some(tried) => conditions.with(IMMUTABLE, tried.verdict()),
+        None => conditions.without(IMMUTABLE),
+    };
     BackupPlanStatus {
         observed_generation: generation,
         conditions: conditions.into_vec(),
@@ -138,6 +145,7 @@ pub fn status(plan: &BackupPlan, observed: &Observed, now: Timestamp) -> BackupP
         next_backup_time: due.map(|due| second(due.at.max(now_if_past(due.at, now)))),
         recoverable_from: kept.clone().filter_map(completed).min().map(second),
         backups: i32::try_from(kept.count()).unwrap_or(i32::MAX),
+        immutability,
     }
 }
 

@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Immutability;
 use crate::conditions::Condition;
 use crate::shared::unobserved;
 
@@ -54,6 +55,11 @@ pub struct BackupPlanSpec {
     #[serde(default = "four_hours")]
     #[schemars(range(min = 60, max = 604_800))]
     pub deadline_seconds: i32,
+
+    /// Prove once a day that the store keeps what was written: a small object is written as backups are, and then an attempt is made to
+    /// delete it and to write over it, with the same key. It leaves that object behind for as long as the store keeps it.
+    #[serde(default)]
+    pub prove_immutable: bool,
 
     /// Make no new backups. The log is still archived, so that nothing is missing when they go on.
     #[serde(default)]
@@ -192,7 +198,7 @@ pub struct BackupPlanStatus {
     pub observed_generation: i64,
 
     /// `Ready` (the instance knows where to put its log), `BackupHealthy` (the log is archived, and the last backup is
-    /// no older than the schedule says).
+    /// no older than the schedule says), `Immutable` (the store keeps what was written; only if that is to be proved).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -226,6 +232,10 @@ pub struct BackupPlanStatus {
     /// Backups that can be restored.
     #[serde(default)]
     pub backups: i32,
+
+    /// Whether the store keeps what was written, as last tried; only if `spec.proveImmutable` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutability: Option<Immutability>,
 }
 
 impl Default for BackupPlanStatus {
@@ -239,6 +249,7 @@ impl Default for BackupPlanStatus {
             next_backup_time: None,
             recoverable_from: None,
             backups: 0,
+            immutability: None,
         }
     }
 }

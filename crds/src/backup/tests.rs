@@ -431,7 +431,8 @@ fn a_cancelled_backup_is_no_failed_one_to_its_plan() {
 
 #[test]
 fn a_restore_that_is_cancelled_names_what_it_leaves() {
-    let spec = |sealed: bool| json!({ "plan": "nightly", "instance": "records-back", "cancel": true, "sealed": sealed });
+    let spec =
+        |sealed: bool| json!({ "plan": "nightly", "instance": "records-back", "cancel": true, "sealed": sealed });
     let mut asked = restore(spec(false));
     let nothing = restore_status(&asked, &restore::Seen::default(), at("12:00:30"));
     assert_eq!(nothing.phase, Some(Phase::Cancelled));
@@ -445,4 +446,35 @@ fn a_restore_that_is_cancelled_names_what_it_leaves() {
     assert_eq!(restore_status(&asked, &made, at("12:09:00")), left, "how it ended does not change");
     let sealed = restore_status(&restore(spec(true)), &made, at("12:00:30"));
     assert!(sealed.message.as_deref().unwrap().contains("goes when this Restore is deleted"), "{sealed:?}");
+}
+
+#[test]
+fn what_a_store_keeps_is_proved_once_a_day_and_only_if_asked_for() {
+    let mut plan = plan();
+    let now = at("12:00:00");
+    assert!(!is_due(&plan, now), "nobody asked for it");
+    plan.spec.prove_immutable = true;
+    assert!(is_due(&plan, now));
+    let tried = |state, at: &str| Observed {
+        instance: true,
+        immutability: Some(Immutability::new(state, "an object could be deleted", self::at(at))),
+        ..Observed::default()
+    };
+    plan.status = Some(status(&plan, &tried(Kept::NotEnforced, "12:00:00"), now));
+    let condition = |plan: &BackupPlan| {
+        let held = plan.status.clone().unwrap().conditions;
+        held.into_iter().find(|c| c.type_ == IMMUTABLE).map(|c| (c.status, c.reason))
+    };
+    assert_eq!(condition(&plan), Some(("False".into(), "NotEnforced".into())));
+    assert!(!is_due(&plan, at("23:00:00")));
+    assert!(is_due(&plan, "2026-07-02T12:00:00Z".parse().unwrap()));
+    let nothing = Observed { instance: true, ..Observed::default() };
+    let later = status(&plan, &nothing, at("18:00:00"));
+    assert_eq!(later.immutability, plan.status.as_ref().unwrap().immutability, "what was proved stands");
+
+    plan.status = Some(status(&plan, &tried(Kept::Unknown, "12:00:00"), now));
+    assert!(!is_due(&plan, at("12:10:00")) && is_due(&plan, at("12:15:00")), "nobody could look: again soon");
+    plan.spec.prove_immutable = false;
+    plan.status = Some(status(&plan, &nothing, at("13:00:00")));
+    assert_eq!((condition(&plan), plan.status.as_ref().unwrap().immutability.clone()), (None, None));
 }

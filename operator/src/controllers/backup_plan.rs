@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hz_crds::backup::conf::Access;
 use hz_crds::backup::{
-    self, Archiver, Backup, BackupPlan, BackupSpec, Inputs, Observed, PLAN_APP, certificate, desired, due, expired,
-    slot, status,
+    self, Archiver, Backup, BackupPlan, BackupSpec, Immutability, Inputs, Kept, Observed, PLAN_APP, certificate,
+    desired, due, expired, is_due, slot, status,
 };
 use hz_crds::conditions;
 use hz_crds::postgres::{BackupsSeen, PostgresInstance};
@@ -30,9 +30,13 @@ pub async fn reconcile(plan: Arc<BackupPlan>, ctx: Arc<Context>) -> Result<Next,
     let (namespace, name) = (plan.namespace().unwrap_or_default(), plan.name_any());
     let platform = ctx.platform.get();
     let instance = find(&ctx.databases, Some(&namespace), &plan.spec.instance);
+    let mut access = None;
     let (outcome, said) = match look(&plan, instance.clone(), &namespace, &name, &ctx).await? {
         Ok(inputs) => match desired(&plan, &inputs, &platform) {
-            Ok(objects) => outcome(ctx.engine.apply(objects).await)?,
+            Ok(objects) => {
+                access = inputs.access.ok();
+                outcome(ctx.engine.apply(objects).await)?
+            }
             Err(unfit) => (Outcome::Unfit(unfit), None),
         },
         Err(unfit) => (Outcome::Unfit(unfit), None),
@@ -43,8 +47,14 @@ pub async fn reconcile(plan: Arc<BackupPlan>, ctx: Arc<Context>) -> Result<Next,
         _ => None,
     };
     let backups = of_plan(&ctx, &namespace, &name);
-    let observed =
-        Observed { outcome, proved: proved(&ctx, &namespace, &name), instance: instance.is_some(), backups, archiver };
+    let observed = Observed {
+        immutability: attack(&plan, access.as_ref(), &namespace, now, &ctx).await,
+        outcome,
+        proved: proved(&ctx, &namespace, &name),
+        instance: instance.is_some(),
+        backups,
+        archiver,
+    };
     let status = status(&plan, &observed, now);
     if ctx.engine.reporter.report(&*plan, &status).await? {
         ctx.engine.world.nudge("PostgresInstance", Some(&namespace), &plan.spec.instance);
@@ -124,9 +134,28 @@ async fn ask(instance: &PostgresInstance, ctx: &Context) -> Option<Archiver> {
     ctx.probes.archiver(&target).await.inspect_err(|error| tracing::debug!(%error, "the log is not known")).ok()
 }
 
+/// Whether the store keeps what is written to it, if that is to be tried now.
+async fn attack(
+    plan: &BackupPlan,
+    access: Option<&Access>,
+    namespace: &str,
+    now: Timestamp,
+    ctx: &Context,
+) -> Option<Immutability> {
+    let access = access.filter(|_| is_due(plan, now))?;
+    let own = plan.spec.destination.object_store.as_ref();
+    let address = own.and_then(|store| ctx.service_address(namespace, &store.name));
+    let (kept, said) = match ctx.probes.keeps(access, address).await {
+        Ok(found) => found,
+        Err(silent) => (Kept::Unknown, silent.to_string()),
+    };
+    Some(Immutability::new(kept, said, now))
+}
+
 /// Makes the object of a backup that is due. Its name says when that was: twice is once.
 async fn order(plan: &BackupPlan, due: &backup::Due, namespace: &str, name: &str, ctx: &Context) -> Result<(), Error> {
-    let mut backup = Backup::new(&due.name(name), BackupSpec { plan: name.to_owned(), type_: due.type_, cancel: false });
+    let mut backup =
+        Backup::new(&due.name(name), BackupSpec { plan: name.to_owned(), type_: due.type_, cancel: false });
     backup.metadata.namespace = Some(namespace.to_owned());
     backup.metadata.labels = plan.metadata.labels.clone();
     let api: Api<Backup> = Api::namespaced(ctx.engine.client.clone(), namespace);

@@ -3,6 +3,7 @@
 //! Behind a trait, since a test against an API server alone has no database to ask.
 
 mod backups;
+mod lock;
 mod patroni;
 mod pooler;
 mod postgres;
@@ -17,7 +18,8 @@ use std::net::IpAddr;
 
 use futures::future::BoxFuture;
 use hz_crds::Timestamp;
-use hz_crds::backup::Archiver;
+use hz_crds::backup::conf::Access;
+use hz_crds::backup::{Archiver, Kept};
 use hz_crds::cache::Live;
 use hz_crds::postgres::Statement;
 use hz_crds::postgres::change::{Cluster, Step};
@@ -189,6 +191,13 @@ pub trait Probes: Send + Sync + 'static {
     /// Brings users and settings of a server to what is wanted; says what it changed.
     fn bring<'a>(&'a self, target: &'a Cache, wanted: &'a Live) -> BoxFuture<'a, Result<Vec<String>, Silent>>;
 
+    /// Whether a store keeps what is written to it: writes an object, tries to be rid of it, and says what came of it.
+    fn keeps<'a>(
+        &'a self,
+        target: &'a Access,
+        address: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(Kept, String), Silent>>;
+
     /// Looks for each of these buckets, makes those that are missing, and writes an object.
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>>;
 }
@@ -268,6 +277,14 @@ impl Probes for OverTcp {
 
     fn bring<'a>(&'a self, target: &'a Cache, wanted: &'a Live) -> BoxFuture<'a, Result<Vec<String>, Silent>> {
         Box::pin(valkey_live::bring(target, wanted))
+    }
+
+    fn keeps<'a>(
+        &'a self,
+        target: &'a Access,
+        address: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<(Kept, String), Silent>> {
+        Box::pin(lock::prove(target, address))
     }
 
     fn buckets<'a>(&'a self, target: &'a Store, wanted: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {

@@ -500,6 +500,16 @@ impl Probes for Fake {
         Box::pin(async { Fake::answer(self, ()) })
     }
 
+    fn keeps<'a>(
+        &'a self,
+        _: &'a hz_crds::backup::conf::Access,
+        _: Option<std::net::IpAddr>,
+    ) -> BoxFuture<'a, Result<(hz_crds::backup::Kept, String), Silent>> {
+        Box::pin(async {
+            Fake::answer(self, (hz_crds::backup::Kept::NotEnforced, "an object could be deleted".to_owned()))
+        })
+    }
+
     fn buckets<'a>(&'a self, _: &'a Store, _: &'a [String]) -> BoxFuture<'a, Result<(), Silent>> {
         Box::pin(async { self.answer(()) })
     }
