@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::{
     SETTLE, Scene,
@@ -17,7 +18,7 @@ use super::{
     writer::{Place, Target, Writer, gap_between, now},
 };
 use crate::{
-    cluster::{Cluster, HOSPITAL},
+    cluster::{Cluster, HOSPITAL, condition},
     limit,
     run::until,
 };
@@ -25,9 +26,11 @@ use crate::{
 const NAME: &str = "crowded";
 const TARGET: Target = Target { instance: NAME, database: "ledger" };
 /// Room beyond what is there when the volume is made small.
-const SPARE_MIB: u64 = 200;
+const SPARE_MIB: u64 = 400;
 /// Longest until a full disk is noticed by whoever writes.
 const NOTICED: Duration = Duration::from_secs(90);
+/// Longest until the instance says so: it looks about once a minute.
+const TOLD: Duration = Duration::from_secs(180);
 /// The writer acknowledges something every fraction of a second; nothing for so long means that it cannot.
 const STILL: u64 = 10_000;
 
@@ -99,6 +102,7 @@ fn fill(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, disk: &Disk) 
         Ok(what) => eprintln!("    no room for another page: {what}"),
         Err(seen) => eprintln!("    no room for another page: {seen:#}"),
     }
+    told_full(cluster, &disk.pod)?;
     tell(cluster)?;
 
     limit::part("no room for the log");
@@ -128,6 +132,24 @@ fn fill(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, disk: &Disk) 
     tell(cluster)?;
     eprintln!("    {}", guard.check(begun)?);
     Ok(())
+}
+
+/// An instance that says how much room it has must say that this copy has none.
+fn told_full(cluster: &Cluster<'_>, pod: &str) -> Result<()> {
+    let room = || -> Result<Value> {
+        let object = cluster.json(&format!("get postgresinstance -n {HOSPITAL} {NAME}"))?;
+        Ok(condition(&object, "StorageHealthy"))
+    };
+    if room()?.is_null() {
+        eprintln!("    the instance says nothing of its room");
+        return Ok(());
+    }
+    until("the instance to say that its disk is full", TOLD, || {
+        let told = room()?;
+        let named = told["message"].as_str().unwrap_or_default().contains(pod);
+        ensure!(told["status"] == "False" && named, "StorageHealthy is {}: {}", told["status"], told["message"]);
+        Ok(())
+    })
 }
 
 /// What the instance says of itself.
