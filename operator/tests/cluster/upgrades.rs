@@ -55,7 +55,7 @@ async fn gone(lab: &Lab, number: usize) {
 
 /// What the StatefulSet asks for: copies, version, and the work of a pod that does nothing else.
 async fn asked(lab: &Lab) -> (Value, Value, Value) {
-    let set = lab.get("StatefulSet", Some(HOSPITAL), NAME).await.unwrap();
+    let set = eventually("the StatefulSet stands", || lab.get("StatefulSet", Some(HOSPITAL), NAME)).await;
     let variables = set.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap().clone();
     let value = |name: &str| {
         variables.iter().find(|found| found["name"] == name).map_or(Value::Null, |found| found["value"].clone())
