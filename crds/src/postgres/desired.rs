@@ -13,7 +13,7 @@ use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
     REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters, patroni,
-    pooler, slots, system_secret, tls, upgrade, users,
+    pooler, pooler_objects, slots, system_secret, tls, upgrade, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};
@@ -73,7 +73,7 @@ pub fn desired(instance: &PostgresInstance, inputs: &Inputs, platform: &Platform
         .with(pod::service(&server.read_only(), &server.selected(role, "replica"), ("postgres", PORT, "postgres")))
         .with(pod::one_at_a_time(server.name, &server.selector()))
         .with(server.stateful_set(platform))
-        .with_all(pooler::objects(instance, inputs, platform)?))
+        .with_all(pooler_objects::objects(instance, inputs, platform)?))
 }
 
 fn refuse_foreign_secrets(instance: &PostgresInstance, inputs: &Inputs) -> Result<(), Unfit> {
