@@ -208,11 +208,13 @@ pub fn program(pod: &str, name: &str) -> Option<u32> {
         .find(|process| is_of(*process, pod))
 }
 
-/// Its host name is the pod's.
+/// Its host name is the pod's: by its variables, or, where a program has written its title over those (Valkey does), by the
+/// file that every container has.
 fn is_of(process: u32, pod: &str) -> bool {
     let wanted = format!("HOSTNAME={pod}");
     let variables = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-    variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    let file = || fs::read_to_string(format!("/proc/{process}/root/etc/hostname")).unwrap_or_default();
+    variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) || file().trim() == pod
 }
 
 #[cfg(test)]
