@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hz_crds::{Certificates, Platform, Timestamp};
 use hz_crds::postgres::pooler::{CONSOLE, CONSOLE_USER, POOLER_USER};
 use hz_crds::postgres::{Inputs, PostgresInstance, Provision, desired, grants, provision, slots, tls};
+use hz_crds::{Certificates, Platform, Timestamp};
 use hz_operator::engine::certificates::keep_or_issue;
 use hz_operator::probes::{OverTcp, Probes, Silent, Sql};
 use serde_json::{Value, json};

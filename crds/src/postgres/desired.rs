@@ -12,8 +12,8 @@ use super::patroni::{FOLDER, PORT, REST_PORT, VOLUME};
 use super::users::{User, turn_slot, user_secret, user_slot};
 use super::{
     Database, Inputs, PASSWORD_KEY, PostgresInstance, PostgresInstanceSpec, REPLICATION, REPLICATION_KEY, REST_KEY,
-    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters, patroni,
-    pooler, pooler_objects, slots, system_secret, tls, upgrade, users,
+    REST_USER, REWIND, REWIND_KEY, SUPERUSER, SUPERUSER_KEY, database_secret, exporter, owner_slot, parameters,
+    patroni, pooler, pooler_objects, slots, system_secret, tls, upgrade, users,
 };
 use crate::object::without_nulls;
 use crate::object::{DynamicObject, object};

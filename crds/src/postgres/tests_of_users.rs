@@ -5,9 +5,7 @@ use super::users::{Access, Grant, PasswordRef, User, password_from, turned, turn
 use super::*;
 use crate::conditions::is_true;
 use crate::shared::Probe;
-use crate::testing::{
-    at, fixture, passwords, refuse_misfits, refuse_unknown_fields, refuse_what_restricted_refuses, running,
-};
+use crate::testing::{at, fixture, refuse_misfits, refuse_unknown_fields, refuse_what_restricted_refuses, running};
 use crate::{Plan, Platform, Unfit};
 
 fn pooled_instance() -> PostgresInstance {

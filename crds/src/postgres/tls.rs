@@ -98,7 +98,12 @@ pub(super) fn pg_hba(spec: &PostgresInstanceSpec) -> Value {
     let owners = spec.databases.iter().map(|database| database.name.as_str());
     let who = match spec.sealed {
         // Quoted, so that no name is taken for a word of the file, such as `all`.
-        true => [SUPERUSER, REWIND].into_iter().chain(owners).map(|user| format!("\"{user}\"")).collect::<Vec<_>>().join(","),
+        true => [SUPERUSER, REWIND]
+            .into_iter()
+            .chain(owners)
+            .map(|user| format!("\"{user}\""))
+            .collect::<Vec<_>>()
+            .join(","),
         false => "all".to_owned(),
     };
     let mut lines = vec![

@@ -46,7 +46,11 @@ fn into_a_sealed_instance_come_those_alone_whose_passwords_the_operator_made_for
     sealed.spec.sealed = true;
     let lines = pg_hba(&sealed.spec);
     let lines: Vec<&str> = lines.as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
-    assert!(lines.contains(&r#"hostssl all "postgres","rewinder","orthanc","lab_results","appointments" all scram-sha-256"#), "{lines:?}");
+    assert!(
+        lines
+            .contains(&r#"hostssl all "postgres","rewinder","orthanc","lab_results","appointments" all scram-sha-256"#),
+        "{lines:?}"
+    );
     assert!(!lines.contains(&"hostssl all all all scram-sha-256"));
 }
 

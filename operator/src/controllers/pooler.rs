@@ -161,7 +161,9 @@ fn consoles(
         owned && !seen.deleting && seen.facts["metadata"]["labels"][labels::COMPONENT] == part
     });
     let address = |facts: &Value| facts.pointer("/status/podIP")?.as_str()?.parse().ok();
-    pods.iter().filter_map(|(_, seen)| Some(sql(address(&seen.facts)?, CONSOLE, CONSOLE_USER, password, trust))).collect()
+    pods.iter()
+        .filter_map(|(_, seen)| Some(sql(address(&seen.facts)?, CONSOLE, CONSOLE_USER, password, trust)))
+        .collect()
 }
 
 fn sql(address: std::net::IpAddr, database: &str, user: &str, password: &str, trust: Option<&Trust>) -> Sql {

@@ -106,6 +106,12 @@ fn at_birth() -> Vec<Case> {
         ),
         case(
             "PostgresInstance",
+            "that is the name of its owner",
+            spec(json!({"databases": [{"name": "findings"}], "users": [{"name": "findings"}]})),
+            spec(json!({"databases": [{"name": "findings"}], "users": [{"name": "reporter"}]})),
+        ),
+        case(
+            "PostgresInstance",
             "belongs to PostgreSQL or to the platform",
             spec(json!({"databases": [{"name": "pg_findings"}]})),
             spec(json!({"databases": [{"name": "findings_pg"}]})),
@@ -256,6 +262,15 @@ fn later() -> Vec<(Value, Case)> {
     let disk =
         |class: &str| spec(json!({"persistence": "Snapshot", "storage": {"size": "1Gi", "storageClass": class}}));
     vec![
+        (
+            json!({"spec": {"credentialsGeneration": 2}}),
+            case(
+                "PostgresInstance",
+                "old passwords do not come back",
+                json!({"spec": {"credentialsGeneration": 2}}),
+                json!({"spec": {"credentialsGeneration": 3}}),
+            ),
+        ),
         (
             spec(json!({"storage": {"size": "2Gi"}})),
             case(
