@@ -22,7 +22,7 @@ use crate::engine::run::{Next, find, in_namespace};
 
 /// What an operation works on, looked up.
 enum Held {
-    Database(Box<PostgresInstance>, postgres::Inputs, Cluster),
+    Database(Box<PostgresInstance>, Box<postgres::Inputs>, Cluster),
     Cache(Box<CacheInstance>, cache::Inputs),
 }
 
@@ -159,7 +159,7 @@ async fn look(operation: &DataOperation, namespace: &str, ctx: &Context) -> Resu
             };
             super::upgrade::look(operation, &instance, &mut target, &seen.copies, ctx);
             seen.target = Some(target);
-            Held::Database(Box::new(instance), inputs, cluster)
+            Held::Database(Box::new(instance), Box::new(inputs), cluster)
         }
         TargetKind::CacheInstance => {
             let Some(cache) = find(&ctx.caches, Some(namespace), name) else { return Ok((None, seen)) };
