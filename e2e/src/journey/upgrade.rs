@@ -43,7 +43,7 @@ fn go(scene: &Scene, cluster: &Cluster<'_>) -> Result<()> {
         },
     });
     cluster.kubectl_with("apply -f -", &instance.to_string())?;
-    cluster.ready(&format!("get postgresinstance -n {HOSPITAL} {NAME}"), SETTLE)?;
+    cluster.ready(&format!("get postgresinstances -n {HOSPITAL} --field-selector metadata.name={NAME}"), SETTLE)?;
     runs(cluster, "15")?;
     sql(cluster, "create table legacy (n bigint primary key); alter table legacy owner to findings;")?;
     start_writer(cluster)?;
