@@ -85,6 +85,7 @@ fn what_is_asked_for_becomes_an_operation() {
         json!({
             "target": { "kind": "PostgresInstance", "name": "records" },
             "action": "Switchover", "candidate": "records-0", "deadlineSeconds": 60, "ttlSecondsAfterFinished": 604_800, "cancel": false,
+            "skipBackup": false, "acceptLossSince": false,
         })
     );
     let text = ask(&server, site.path(), &["db", "restart", "records"]);

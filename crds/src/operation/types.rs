@@ -112,11 +112,11 @@ pub struct DataOperationSpec {
     pub version: Option<PostgresVersion>,
 
     /// For `Upgrade`: do without a backup of today, though there is a BackupPlan.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub skip_backup: bool,
 
     /// For `RollBack`: everything that was written since the upgrade may be lost. It has to be true.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub accept_loss_since: bool,
 
     /// Seconds from its start after which the operation is given up. What is under way by then is finished by the
