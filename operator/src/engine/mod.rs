@@ -9,6 +9,7 @@ pub mod error;
 pub mod health;
 pub mod kinds;
 pub mod lease;
+pub mod listed;
 pub mod metrics;
 pub mod owner;
 pub mod report;
@@ -41,6 +42,8 @@ pub struct Engine {
     pub reporter: report::Reporter,
     /// Secrets, read when their version changed.
     pub secrets: secrets::Secrets,
+    /// Which of our kinds have been seen as a whole.
+    pub listed: listed::Listed,
 }
 
 impl Engine {
@@ -49,6 +52,7 @@ impl Engine {
         Self {
             reporter: report::Reporter::new(client.clone(), Arc::clone(&metrics), instance),
             secrets: secrets::Secrets::new(client.clone(), Arc::clone(&world)),
+            listed: listed::Listed::default(),
             client,
             world,
             metrics,

@@ -68,6 +68,7 @@ impl<K: Ours> Controller<K> {
     /// A controller that passes over at most `concurrency` objects at a time.
     pub fn new(engine: &Arc<Engine>, kind: &'static str, concurrency: u16) -> Self {
         let writer = reflector::store::Writer::new(());
+        engine.listed.expect(kind);
         Self { engine: Arc::clone(engine), kind, store: writer.as_reader(), writer, concurrency }
     }
 
@@ -155,7 +156,11 @@ fn hear<K: Ours>(
             touched(engine, &object.namespace().unwrap_or_default(), &object.name_any());
             None
         }
-        Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+        Ok(watcher::Event::Init) => None,
+        Ok(watcher::Event::InitDone) => {
+            engine.listed.note(kind);
+            None
+        }
         Err(error) => {
             warn!(kind, %error, "watch failed; trying again");
             None
@@ -174,6 +179,8 @@ where
     F: Fn(Arc<K>) -> Fut + Send + Sync,
     Fut: Future<Output = Result<Next, Error>> + Send,
 {
+    // An operation whose target is not seen yet would end because it is gone, for good.
+    engine.listed.all().await;
     let started = Instant::now();
     let key = full_name(object.namespace().as_deref(), &object.name_any());
     if object.meta().deletion_timestamp.is_some() {
