@@ -293,7 +293,7 @@ pub fn sh(line: &str) -> String {
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "in vain: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }
