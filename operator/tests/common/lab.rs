@@ -278,7 +278,7 @@ impl Lab {
     ) -> Value {
         let last = Mutex::new(Value::Null);
         let what = format!("{kind} {name}");
-        let found = tokio::time::timeout(Duration::from_secs(20), async {
+        let found = tokio::time::timeout(Duration::from_secs(120), async {
             loop {
                 if let Some(object) = self.get(kind, namespace, name).await {
                     if holds(&object) {
@@ -515,9 +515,9 @@ impl Probes for Fake {
     }
 }
 
-/// Tries until there is an answer, for at most 30 s.
+/// Tries until there is an answer, for at most two minutes.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    tokio::time::timeout(Duration::from_secs(30), async {
+    tokio::time::timeout(Duration::from_secs(120), async {
         loop {
             if let Some(answer) = ask().await {
                 return answer;

@@ -52,7 +52,7 @@ fn as_nobody(program: &Path) -> Command {
 fn wait_for_port(port: u16, what: &str) {
     let begun = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} does not listen on port {port}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not listen on port {port}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -240,7 +240,7 @@ impl Service {
         let service = Self::launch(postgres, valkey, extra);
         let begun = Instant::now();
         while !service.get("/readyz").await.status().is_success() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the service is not ready: {}", service.log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "the service is not ready: {}", service.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         service
