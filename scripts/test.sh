@@ -64,6 +64,20 @@ clippy_each_crate_alone() {
 # Shows the lines of interest as they come; all of them go on to the log.
 shown() { tee >(grep --line-buffered -E "$1" | sed -u -E 's/^(.{1,200}).*/    \1/' >&3); }
 
+# Tests that want PostgreSQL 17 and a new PgBouncer get those of the bundle, which Debian 12 does not have.
+images=
+unpack_images() {
+  images=$(mktemp -d) && chmod 755 "$images" || return 1
+  scripts/unpack-image.py "$1" postgres "$images/postgres" && scripts/unpack-image.py "$1" pgbouncer "$images/pgbouncer" || return 1
+  local root=$images/pgbouncer
+  printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' \
+    "$root/usr/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu" "$root/usr/sbin/pgbouncer" >"$images/pgbouncer.sh"
+  chmod 755 "$images/pgbouncer.sh"
+  "$images/pgbouncer.sh" --version
+}
+# Made here, and nothing is mounted in it but by processes with mounts of their own.
+trap '[ -z "$images" ] || rm -rf --one-file-system "$images"' EXIT
+
 unit_and_api() {
   cargo test --workspace --no-fail-fast 2>&1 | shown '^(test result:|     Running |test .* FAILED$)'
   return "${PIPESTATUS[0]}"
@@ -101,6 +115,9 @@ if layer hzctl scripts/build-hzctl.sh && layer bundle make --no-print-directory 
   bundle_built=yes
 else
   bundle_built=no
+fi
+if [ $bundle_built = yes ] && layer images unpack_images dist/hz-bundle-*-amd64.tar; then
+  export HZ_POSTGRES_ROOT=$images/postgres HZ_PGBOUNCER=$images/pgbouncer.sh
 fi
 layer unit-and-api unit_and_api
 if [ $bundle_built = yes ]; then

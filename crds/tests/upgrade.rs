@@ -21,8 +21,8 @@ fn the_script_of_the_pods_on_real_databases() {
             for script in ["upgrade.py", "upgrade_test.py"] {
                 std::fs::copy(scripts.join(script), folder.join(script)).unwrap();
             }
-            // Processes of its own, and none is left behind.
-            let inside = "mount -t proc proc \"$0/proc\"; chroot --userspec=10002:10002 \"$0\" env HOME=/tmp LANG=C.UTF-8 \
+            // Processes and mounts of its own, and none is left behind.
+            let inside = "mount -t proc proc \"$0/proc\"; mount --rbind /dev \"$0/dev\"; chroot --userspec=10002:10002 \"$0\" env HOME=/tmp LANG=C.UTF-8 \
                           python3 -W ignore /tmp/upgrade-scripts/upgrade_test.py";
             let mut command = Command::new("unshare");
             command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside]).arg(root);
