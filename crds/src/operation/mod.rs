@@ -6,6 +6,7 @@ mod refuse;
 mod status;
 mod types;
 pub mod upgrade;
+mod upgrade_terms;
 #[cfg(test)]
 mod upgrade_tests;
 

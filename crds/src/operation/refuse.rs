@@ -16,7 +16,9 @@ pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &See
     };
     match spec.action {
         Action::Restart => None,
-        Action::Upgrade | Action::RollBack | Action::FinishUpgrade => super::upgrade::refusal(operation, target, seen),
+        Action::Upgrade | Action::RollBack | Action::FinishUpgrade => {
+            super::upgrade_terms::refusal(operation, target, seen)
+        }
         Action::Scale => {
             let wanted = spec.instances.unwrap_or_default();
             match target.workers {

@@ -13,8 +13,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::decide::{Act, CopySeen, Decision, Seen, TargetSeen, leader};
-use super::moves;
-use super::{Action, Before, DataOperation, Phase, Stage};
+use super::{Action, Before, DataOperation, Phase, Stage, moves};
 use crate::postgres::PostgresVersion;
 use crate::postgres::upgrade::{Answer, Course, Deed, Progress, Task};
 
@@ -52,7 +51,7 @@ pub(super) fn versions(
 }
 
 /// The copy on whose volume everything happens: the one that stays when copies are taken away.
-fn first_name(operation: &DataOperation) -> String {
+pub(super) fn first_name(operation: &DataOperation) -> String {
     format!("{}-0", operation.spec.target.name)
 }
 
@@ -68,77 +67,6 @@ fn id(operation: &DataOperation) -> String {
 /// What a pod answered to this very operation.
 fn answer<'a>(copy: &'a CopySeen, id: &str, acts: &[Deed]) -> Option<&'a Answer> {
     copy.answer.as_ref().filter(|answer| answer.id == id && acts.contains(&answer.act))
-}
-
-/// What the author of the operation has to change first.
-pub(super) fn refusal(operation: &DataOperation, target: &TargetSeen, seen: &Seen) -> Option<String> {
-    let spec = &operation.spec;
-    let name = &spec.target.name;
-    let first = first_name(operation);
-    let kept = seen.copies.iter().find(|copy| copy.data.kept.is_some());
-    match spec.action {
-        Action::Upgrade => {
-            let (now, wanted) = (target.version?, spec.version?);
-            if let Some(doing) = &target.mismatch {
-                return Some(doing.clone());
-            }
-            if wanted <= now {
-                return Some(format!("spec.version: {name} runs version {} already; {}", now.word(), newer(now)));
-            }
-            if let Some(copy) = kept {
-                let kept = copy.data.kept.as_deref().unwrap_or_default();
-                return Some(format!(
-                    "{} still holds the data of version {kept} of before the last upgrade: end that with FinishUpgrade or RollBack first",
-                    copy.copy.name
-                ));
-            }
-            let copies: Vec<moves::Copy> = seen.copies.iter().map(|seen| seen.copy.clone()).collect();
-            let wanted_copies = usize::try_from(target.instances).unwrap_or_default();
-            if let Some(why) = moves::away(&copies, wanted_copies) {
-                return Some(format!("every copy has to be ready and in step before an upgrade: {why}"));
-            }
-            unsaved(operation, target)
-        }
-        Action::RollBack | Action::FinishUpgrade => match (kept, target.unknown_before.as_ref()) {
-            (None, _) => Some(format!(
-                "{name} holds no data of before an upgrade: it was not upgraded, or FinishUpgrade threw that data away, or {first} was \
-                 built anew"
-            )),
-            (Some(copy), _) if copy.copy.name != first => Some(format!(
-                "the data of before the upgrade is on {}, and only that of {first} can be used",
-                copy.copy.name
-            )),
-            (Some(_), Some(setting)) if spec.action == Action::RollBack => Some(format!(
-                "the version of before the upgrade has no setting {setting}: take spec.parameters.{setting} out of {name} first"
-            )),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn newer(now: PostgresVersion) -> String {
-    match PostgresVersion::V17 {
-        newest if newest > now => format!("possible: {}", newest.word()),
-        _ => "there is no newer one".to_owned(),
-    }
-}
-
-/// Whoever has a plan for backups wants one of today before anything happens.
-fn unsaved(operation: &DataOperation, target: &TargetSeen) -> Option<String> {
-    let backups = target.backups.as_ref().filter(|_| !operation.spec.skip_backup)?;
-    if backups.fresh {
-        return None;
-    }
-    let last = backups
-        .last
-        .as_ref()
-        .map_or_else(|| "has made none yet".to_owned(), |last| format!("made the last one at {last}"));
-    Some(format!(
-        "the BackupPlan {} {last}; an upgrade wants a backup that is not older than a day: make one (hzctl db backup {}), or say \
-         spec.skipBackup: true",
-        backups.plan, operation.spec.target.name
-    ))
 }
 
 /// What comes next in an operation that runs.

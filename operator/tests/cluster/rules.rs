@@ -267,7 +267,7 @@ fn later() -> Vec<(Value, Case)> {
             case(
                 "PostgresInstance",
                 "old passwords do not come back",
-                json!({"spec": {"credentialsGeneration": 2}}),
+                json!({"spec": {"credentialsGeneration": 1}}),
                 json!({"spec": {"credentialsGeneration": 3}}),
             ),
         ),
