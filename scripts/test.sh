@@ -2,7 +2,7 @@
 # All layers of tests, cheapest first. Each layer's closing lines are added up; the last line is `N passed, N failed`.
 # The first cause of a failure is printed again at the end. Everything is logged under target/test-logs/.
 #
-# JOURNEYS="up faults" runs these journeys only. HZ_TEST_MINUTES says how long all of it may take (80, for a CI that cuts a run
+# JOURNEYS="up faults" runs these journeys only. HZ_TEST_MINUTES says how long all of it may take (82, for a CI that cuts a run
 # after 90): journeys that have not ended by then fail, and what failed first is told instead of a run that was cut.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ logs=target/test-logs
 mkdir -p "$logs"
 passed=0 failed=0 first_cause=""
 started=$SECONDS
-minutes=${HZ_TEST_MINUTES:-80}
+minutes=${HZ_TEST_MINUTES:-82}
 exec 3>&1 # where progress is shown, while a layer's talk goes to its log
 
 count() { # log file: adds the closing lines of cargo's and our own runners
@@ -88,11 +88,11 @@ journeys() {
   local left=$((minutes - (SECONDS - started) / 60)) status args=() name
   [ $left -ge 10 ] || left=10
   for name in ${JOURNEYS:-}; do args+=(--journey "$name"); done
-  timeout --signal=TERM --kill-after=60s $((left + 7))m \
+  timeout --signal=TERM --kill-after=60s $((left + 4))m \
     dist/hz-e2e test --minutes $left "${args[@]}" 2>&1 | shown '^(==> |journey )'
   status=${PIPESTATUS[0]}
   if [ "$status" -eq 124 ] || [ "$status" -ge 128 ]; then
-    echo "error: the journeys did not end within $((left + 7)) minutes, or were ended (status $status); the one that was under way" \
+    echo "error: the journeys did not end within $((left + 4)) minutes, or were ended (status $status); the one that was under way" \
       "is the last \`==>\` above"
     dist/hz-e2e lab down || true
   fi

@@ -31,6 +31,8 @@ const TARGET: Target = Target { instance: NAME, database: "ledger" };
 const WRONG: i64 = 3600;
 /// Longer than Patroni waits for a sign of life (20 s).
 const HELD: Duration = Duration::from_secs(30);
+/// How long a clock is watched after it was put right: what a jump back does, it does at once.
+const RIGHT: Duration = Duration::from_secs(10);
 /// In the pod, and the folder's place on the volume.
 const FOLDER: &str = "/var/lib/postgresql/data/e2e-clock";
 
@@ -76,12 +78,12 @@ fn jumps(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, clocks: &Clo
         let leader = cluster.pod_with_role(NAME, "primary")?;
         let copy = clocks.0.iter().find(|copy| (copy.pod == leader) == leads).context("there is no such copy")?;
         let who = if leads { "the primary" } else { "a replica" };
-        for (seconds, jump) in [(WRONG, "an hour ahead"), (0, "back, and right again")] {
+        for (seconds, jump, held) in [(WRONG, "an hour ahead", HELD), (0, "back, and right again", RIGHT)] {
             let what = format!("the clock of {who} ({}) jumps {jump}", copy.pod);
             limit::part(&what);
             let begun = now();
             copy.set(scene, cluster, seconds).with_context(|| what.clone())?;
-            pause(HELD)?;
+            pause(held)?;
             writer.until_more(30, begun).with_context(|| what.clone())?;
             // While it is wrong a copy may be missing; when it is right again none may.
             let since = Instant::now();
@@ -95,7 +97,7 @@ fn jumps(scene: &Scene, cluster: &Cluster<'_>, writer: &Writer<'_>, clocks: &Clo
             let now_leads = cluster.pod_with_role(NAME, "primary")?;
             let led = if now_leads == leader { "the same leads".to_owned() } else { format!("then {now_leads} leads") };
             let gap = gap_between(&writer.acknowledged()?, begun);
-            eprintln!("    {what}: {gap:.1} s without a write, {led}, {whole} after {} s; {seen}", HELD.as_secs());
+            eprintln!("    {what}: {gap:.1} s without a write, {led}, {whole} after {} s; {seen}", held.as_secs());
         }
     }
     Ok(())
