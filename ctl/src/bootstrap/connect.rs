@@ -15,6 +15,8 @@ use crate::node::{BIN_DIR, CHART_DIR, DEB_DIR};
 
 /// How long a host may be out of reach before we give it up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Finds our program or a place for it. /run is often mounted without the right to execute, so places are tried.
 const FIND: &str = r#"
@@ -47,9 +49,21 @@ pub async fn ensure_program(program: &Program, server: &Server) -> Result<(), Fa
     look(program, server, &FactsRequest::default()).await
 }
 
+/// A connection that closes again at once is tried anew for a moment, as one that could not be made: a host may be cleaning up
+/// after a run that was killed.
 async fn look(program: &Program, server: &Server, request: &FactsRequest) -> Result<(), Fault> {
+    let begun = Instant::now();
+    loop {
+        reach(server).await?;
+        match look_once(program, server, request).await {
+            Err(fault) if fault.transient && begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            looked => return looked,
+        }
+    }
+}
+
+async fn look_once(program: &Program, server: &Server, request: &FactsRequest) -> Result<(), Fault> {
     let act = "failed to look at the host";
-    reach(server).await?;
     let request = serde_json::to_string(request).map_err(|error| Fault::permanent(act, error))?;
     for _ in 0..2 {
         let find = Call::new(["sh", "-c", FIND, "sh", &program.1, &request]);
@@ -97,7 +111,7 @@ async fn reach(server: &Server) -> Result<(), Fault> {
         match server.link.connect().await {
             Ok(()) => return Ok(()),
             Err(error) if error.transient() && begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(Fault::from_host(server.name(), error)),
         }
