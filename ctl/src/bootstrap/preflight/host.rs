@@ -177,6 +177,14 @@ fn busy_ports(host: &Host, facts: &Facts, wants: &Wants) -> Vec<Finding> {
     .collect()
 }
 
+/// Milliseconds over which etcd cannot keep its members together.
+const HOPELESS: f64 = 100.0;
+
+/// Whether a disk is too slow for etcd, by what was measured.
+pub fn is_too_slow(report: &FsyncReport) -> bool {
+    report.p99_ms > HOPELESS
+}
+
 /// How fast writes of etcd are.
 pub fn fsync(name: &str, report: &FsyncReport) -> Option<Finding> {
     let what = format!(
@@ -185,7 +193,7 @@ pub fn fsync(name: &str, report: &FsyncReport) -> Option<Finding> {
     );
     let fix = "put /var/lib/etcd on an SSD of its own";
     match report.p99_ms {
-        slow if slow > 100.0 => Some(Finding::error(FSYNC, name, what, fix)),
+        slow if slow > HOPELESS => Some(Finding::error(FSYNC, name, what, fix)),
         slow if slow > 10.0 => Some(Finding::warning(FSYNC, name, what, fix)),
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! Checks that need more than a look: real listeners between hosts, real writes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -13,12 +14,28 @@ use crate::cluster::Role;
 use crate::host::Session;
 use crate::node::types::{Dialled, FsyncReport};
 
+/// How often a disk is measured again that seems too slow. One that is busy for a moment, such as with what a killed run left to
+/// be written, is no slow disk: the best measurement counts.
+const AGAIN: u32 = 3;
+/// Before it is measured again.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// How fast writes of etcd are, on control planes that have no etcd yet.
 pub async fn fsync(site: &Site) -> Result<Vec<Finding>, Fault> {
     let fresh = site.with_role(Role::ControlPlane).into_iter().filter(|server| !server.facts().leftovers.etcd_data);
     let probes = fresh.map(|server| async move {
         let act = "failed to measure durable writes";
-        let report: FsyncReport = server.node(act, &["fsync-probe"], &()).await?;
+        let mut report: FsyncReport = server.node(act, &["fsync-probe"], &()).await?;
+        for _ in 0..AGAIN {
+            if !host::is_too_slow(&report) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            let again: FsyncReport = server.node(act, &["fsync-probe"], &()).await?;
+            if again.p99_ms < report.p99_ms {
+                report = again;
+            }
+        }
         Ok(host::fsync(server.name(), &report))
     });
     let reports: Result<Vec<_>, Fault> = join_all(probes).await.into_iter().collect();
