@@ -82,9 +82,12 @@ fn packages(debs: &[FileTask]) -> Result<(), NodeError> {
     // package counts as installed only after it.
     let mut argv = vec!["dpkg", "--install", "--force-unsafe-io", "--force-confold", "--skip-same-version"];
     argv.extend(debs.iter().map(|deb| deb.path.as_str()));
-    // A dpkg that was cut off leaves packages half configured; that is mended first.
-    let _ = super::output_of(&["dpkg", "--configure", "-a", "--force-confold"]);
-    let result = run("failed to install packages", &argv);
+    // A dpkg that was cut off leaves packages half configured. That is mended first, as far as it can be; one that needs a
+    // package which had not come yet is mended after that has, for it counts as the same version and is skipped.
+    let configure = ["dpkg", "--configure", "-a", "--force-confold"];
+    let _ = super::output_of(&configure);
+    let act = "failed to install packages";
+    let result = run(act, &argv).and_then(|_| run(act, &configure));
     drop(policy);
     for dir in ["/usr", "/var/lib/dpkg"] {
         let _ = fs::File::open(dir).map(|dir| rustix::fs::syncfs(&dir));
