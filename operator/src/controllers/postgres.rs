@@ -95,16 +95,21 @@ async fn plan(described: &Described, namespace: &str, name: &str, ctx: &Context)
     let slot = tls::certificate(instance, &ctx.platform.get());
     let (certificates, others) = ctx.certificates(namespace, "postgres", name, &[slot]).await?;
     foreign.extend(others);
-    let patroni_maps =
-        if instance.spec.deletion_policy.retains() { Vec::new() } else { patroni_maps(namespace, name, ctx).await? };
+    let patroni_maps = if instance.spec.deletion_policy.retains() {
+        Vec::new()
+    } else {
+        patroni_maps(instance, namespace, ctx).await?
+    };
     let users = users::passwords(instance, namespace, ctx).await?;
     let inputs = Inputs { passwords, certificates, foreign, patroni_maps, users, course: described.course.clone() };
     Ok(desired(instance, &inputs, &ctx.platform.get()).map(|plan| (inputs, plan)))
 }
 
-/// What Patroni wrote for itself; looked up only where it has to go with the instance, and only until it is known.
-async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<String>, Error> {
-    let key = format!("patroni {namespace}/{name}");
+/// What Patroni wrote for itself; looked up only where it has to go with the instance, and only until it is known. What a
+/// namesake that was deleted had is not ours: made anew by us, empty, it would keep Patroni from ever beginning.
+async fn patroni_maps(instance: &PostgresInstance, namespace: &str, ctx: &Context) -> Result<Vec<String>, Error> {
+    let (name, uid) = (instance.name_any(), instance.uid().unwrap_or_default());
+    let key = format!("patroni {namespace}/{name} {uid}");
     if let Some(known) = ctx.known.get(&key) {
         return Ok(known);
     }
@@ -116,7 +121,8 @@ async fn patroni_maps(namespace: &str, name: &str, ctx: &Context) -> Result<Vec<
             source: Box::new(source),
         },
     )?;
-    let mut names: Vec<String> = maps.iter().map(ResourceExt::name_any).collect();
+    let ours = maps.iter().filter(|map| map.owner_references().iter().all(|owner| owner.uid == uid));
+    let mut names: Vec<String> = ours.map(ResourceExt::name_any).collect();
     names.sort();
     ctx.known.note(&key, &names);
     Ok(names)
